@@ -1,0 +1,63 @@
+"""ImageModel: weights in memory, a batch in, images out. Light: whoever only asks about a model loads no torch."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.records import Batch
+
+Pixels = NDArray[np.uint8]
+"""Images as `[height, width, 3]` (one) or `[batch, height, width, 3]`, RGB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What is known of a loaded model: what goes into every row, and what a silent row gets."""
+
+    model: str
+    model_revision: str | None = None
+    weights_sha256: str | None = None
+    model_license: str | None = None
+    model_tier: str | None = None
+    scheduler: str | None = None
+    dtype: str | None = None
+    threads: int | None = None
+    device: str = "cpu"
+    width: int = 512
+    height: int = 512
+    num_inference_steps: int = 50
+    guidance_scale: float = 7.5
+    size_multiple: int = 8
+    may_be_blank: bool = False
+    """Constant images are what this model is for (`fake`), so that they are no fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """What one forward pass made, in the order of the batch's requests, without the filling."""
+
+    pixels: Pixels
+    """uint8 `[len(requests), height, width, 3]`."""
+    finite: tuple[bool, ...]
+    """False where the model gave NaN or infinity: the pixels are then meaningless."""
+    nsfw: tuple[bool | None, ...]
+    """The model's own safety checker's word; None where there is none."""
+    prompt_truncated: tuple[int, ...]
+    """Tokens of each prompt that the text encoder did not see."""
+
+
+class ImageModel(Protocol):
+    """One model on one device. Used by one thread at a time."""
+
+    info: ModelInfo
+
+    def generate(self, batch: Batch) -> Images:
+        """Run one forward pass of exactly `batch.size` images.
+
+        The noise of each image comes from a CPU `torch.Generator` seeded with the request's `seed`, so it does not
+        depend on shard, worker, neighbours or device. Raises `OutOfMemory` when the device has no room for the batch;
+        any other exception means that at least one request cannot be made.
+        """
+        ...

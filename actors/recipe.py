@@ -1,0 +1,26 @@
+"""LaneRecipe: all that a worker must know to make the shards of its lane."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from actors.settings import CheckSettings, EncodingSettings, ModelSettings, Override, Sink, StorageSettings
+from actors.tables.table import PromptTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneRecipe:
+    """One model's part of a job, as it travels to the workers: small, and without secrets."""
+
+    lane: int
+    model: ModelSettings
+    table: PromptTable
+    columns: Mapping[str, str]
+    overrides: tuple[Override, ...]
+    seed: int
+    images_per_prompt: int
+    output: str
+    sink: Sink
+    encoding: EncodingSettings
+    checks: CheckSettings
+    storage: StorageSettings
+    batch_timeout_seconds: float

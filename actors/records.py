@@ -1,0 +1,205 @@
+"""The nouns that travel between driver and workers, and the schema of what they leave behind."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from actors.errors import Problem
+
+SCHEMA_VERSION = 1
+"""Of every file that lightmill writes. Readers refuse a higher one."""
+
+Status = Literal["ok", "failed", "filtered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Rows `[start, stop)` of a lane, counted within that lane: the unit of work, retry and commit."""
+
+    index: int
+    lane: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """`000000042`: the shard's part of every file name."""
+        return f"{self.index:09d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """One row of the prompt table, read and checked. What steers the generation is None where the row is silent.
+
+    `problem` says why no image can be made of it; such a row is promised all the same and becomes a failed sample.
+    `columns` holds every column of the table that lightmill has no use for, to be carried into the metadata.
+    """
+
+    source_row: int
+    id: str
+    text: str
+    negative_prompt: str | None = None
+    seed: int | None = None
+    width: int | None = None
+    height: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRequest:
+    """One image to be made: a prompt, which of its images, and every parameter, resolved."""
+
+    prompt: Prompt
+    image_index: int
+    lane: int
+    negative_prompt: str
+    seed: int
+    seed_rejected: int | None
+    """The seed that gave a blank image before this one, if any."""
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+
+    @property
+    def key(self) -> str:
+        return sample_key(self.prompt.source_row, self.image_index, self.lane)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One forward pass: requests that agree in size, steps and guidance.
+
+    `size` is the number of images computed, never less than `len(requests)`: a batch of which only some rows are
+    wanted is filled up, since another batch size moves most images by a rounding step while neighbours change nothing.
+    """
+
+    requests: tuple[ImageRequest, ...]
+    size: int
+
+
+def sample_key(source_row: int, image_index: int, lane: int) -> str:
+    """`000000000017-0001-00`: one image of a job. Fixed width, so keys sort as rows do; no dot, which would split
+    a WebDataset sample in two."""
+    return f"{source_row:012d}-{image_index:04d}-{lane:02d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardOrder:
+    """What the driver asks of a worker: a shard, and what it has learnt of single images of it (by their keys)."""
+
+    shard: Shard
+    alone: frozenset[str] = frozenset()
+    """Were on a device when its process died: each runs in a batch of its own, filled up to its usual size."""
+    condemned: Mapping[str, Problem] = field(default_factory=dict)
+    """Killed too many workers: failed samples, not tried again."""
+    only: frozenset[str] | None = None
+    """Make these images and no others (`retry`); None: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """An immutable file of a shard, written by one attempt and never again. Of `--sink files`, one per image."""
+
+    file: str
+    """Relative to the output."""
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardReport:
+    """What a worker hands back for a shard: enough to commit it, and no pixels."""
+
+    shard: Shard
+    attempt: str
+    """Minted inside the worker's call, as Ray may run a call twice."""
+    metadata: bytes
+    """The shard's Parquet file, ready to be put."""
+    files: tuple[DataFile, ...]
+    rows: int
+    failed: int
+    filtered: int
+    batch_size: int
+    """The largest batch that fitted: smaller than asked for when the device ran out of memory."""
+    seconds: Mapping[str, float]
+    """Of the worker, by cause; see `actors.clock.CAUSES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A worker's word to the driver while it does a shard.
+
+    `announced` are the keys of the batches that are on the device or next; the worker goes on only once the driver
+    has this, so that whatever kills the process, the driver knows which rows were there.
+    """
+
+    announced: tuple[str, ...]
+    done: int
+    """Images finished in this shard so far, whatever became of them."""
+    failed: int
+
+
+SAMPLE_SCHEMA = pa.schema(
+    [
+        ("schema_version", pa.int32()),
+        ("id", pa.string()),
+        ("source_row", pa.int64()),
+        ("image_index", pa.int32()),
+        ("lane", pa.int32()),
+        ("key", pa.string()),
+        ("status", pa.string()),
+        ("error_code", pa.string()),
+        ("error", pa.string()),
+        ("prompt", pa.string()),
+        ("negative_prompt", pa.string()),
+        ("prompt_truncated", pa.int32()),
+        ("model", pa.string()),
+        ("model_revision", pa.string()),
+        ("weights_sha256", pa.string()),
+        ("model_license", pa.string()),
+        ("model_tier", pa.string()),
+        ("recipe", pa.string()),
+        ("seed", pa.int64()),
+        ("seed_rejected", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("num_inference_steps", pa.int32()),
+        ("guidance_scale", pa.float64()),
+        ("scheduler", pa.string()),
+        ("strength", pa.float64()),
+        ("dtype", pa.string()),
+        ("batch_size", pa.int32()),
+        ("threads", pa.int32()),
+        ("nsfw", pa.bool_()),
+        ("nsfw_score", pa.float64()),
+        ("stage", pa.int32()),
+        ("parents", pa.list_(pa.string())),
+        ("file", pa.string()),
+        ("file_offset", pa.int64()),
+        ("file_length", pa.int64()),
+        ("format", pa.string()),
+        ("sha256", pa.string()),
+        ("shard", pa.int64()),
+        ("attempt", pa.string()),
+        ("worker", pa.string()),
+        ("device", pa.string()),
+        ("created_at", pa.timestamp("us", tz="UTC")),
+        ("generate_seconds", pa.float64()),
+        ("lightmill_version", pa.string()),
+        ("diffusers_version", pa.string()),
+    ]
+)
+"""One row per promised image (`docs/metadata.md` says what each column means). The columns of the user's table follow,
+each under its own name, or with `input_` before it where ours has that name."""
+
+
+def carried_name(column: str) -> str:
+    """The name under which a column of the user's table appears in the metadata."""
+    return f"input_{column}" if column in SAMPLE_SCHEMA.names else column

@@ -1,0 +1,79 @@
+"""The parts of a job file that workers read. Validated once, frozen, and the same everywhere after that."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+OVERRIDES = ("negative_prompt", "seed", "width", "height", "num_inference_steps", "guidance_scale", "model")
+"""Columns of the table that may steer the generation, each only where the job names it."""
+
+Override = Literal["negative_prompt", "seed", "width", "height", "num_inference_steps", "guidance_scale", "model"]
+ImageFormat = Literal["webp", "png", "jpeg"]
+Sink = Literal["webdataset", "files"]
+MAX_SIDE = 4096
+"""Pixels. Above it the attention of a UNet at one image needs more memory than any GPU has."""
+
+
+class Settings(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class WorkerSettings(Settings):
+    """How many workers a lane has. Left out: one per GPU share of the cluster, one where there is no GPU."""
+
+    min: Annotated[int, Field(ge=1)] = 1
+    max: Annotated[int, Field(ge=1)] | None = None
+
+
+class ModelSettings(Settings):
+    """One entry of `models`: a lane of the job. What is left out is the model's own default."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """`tiny`, `fake`, or the path of a folder that diffusers saved."""
+    num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    height: Annotated[int, Field(ge=8, le=MAX_SIDE, multiple_of=8)] | None = None
+    width: Annotated[int, Field(ge=8, le=MAX_SIDE, multiple_of=8)] | None = None
+    negative_prompt: str = ""
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Left out: bfloat16 on a GPU that has it, float32 elsewhere."""
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Images in one forward pass. Equal batch sizes give equal bytes."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of one worker's arithmetic. Equal numbers give equal bytes. Left out: chosen once, and recorded."""
+    workers: WorkerSettings = WorkerSettings()
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    """May be a fraction. Left out: 1 where the cluster has GPUs, else 0."""
+
+
+class EncodingSettings(Settings):
+    """How an image becomes bytes. WebP and PNG are lossless; `quality` is JPEG's alone."""
+
+    format: ImageFormat = "webp"
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
+
+
+class CheckSettings(Settings):
+    """What happens to NaN, black and constant images: `fail` them (after one more seed), or `keep` them."""
+
+    blank: Literal["fail", "keep"] = "fail"
+
+
+class StorageSettings(Settings):
+    """How to reach the store. Credentials come from boto3's usual chain, never from here."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    checksums: Literal["when_required", "when_supported"] | None = None
+    """botocore's own setting. Left out: `when_required` for a custom endpoint, as several answer 411 to the trailer
+    that the default sends over TLS; botocore's default on AWS."""
+
+
+class LimitSettings(Settings):
+    """When to give up: on a row, on a shard, on the job."""
+
+    max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    batch_timeout_seconds: Annotated[float, Field(gt=0)] = 600

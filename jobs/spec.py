@@ -1,0 +1,47 @@
+"""JobSpec: the frozen, validated description of a job, as its file says it."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from actors.settings import (
+    CheckSettings,
+    EncodingSettings,
+    LimitSettings,
+    ModelSettings,
+    Override,
+    Settings,
+    Sink,
+    StorageSettings,
+)
+
+
+class JobSpec(Settings):
+    """What a user submits. `docs/job-file.md` is its reference."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")] = "job"
+    prompts: Annotated[str, Field(min_length=1)]
+    """A file, folder or glob, local or `s3://`: .parquet .csv .tsv .jsonl, the last three also .gz and .zst."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Ours to the table's: `{prompt: caption, id: uid}`, only where the names differ."""
+    overrides: tuple[Override, ...] = ()
+    output: Annotated[str, Field(min_length=1)]
+    """A folder or an `s3://` prefix: the job's name everywhere."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    images_per_prompt: Annotated[int, Field(ge=1, le=10_000)] = 1
+    shard_size: Annotated[int, Field(ge=1)] = 1000
+    """Images in one shard: what is committed at once, and at most what a dead worker costs."""
+    models: Annotated[tuple[ModelSettings, ...], Field(min_length=1, max_length=100)]
+    sink: Sink = "webdataset"
+    encoding: EncodingSettings = EncodingSettings()
+    checks: CheckSettings = CheckSettings()
+    storage: StorageSettings = StorageSettings()
+    limits: LimitSettings = LimitSettings()
+
+    @property
+    def rows_per_shard(self) -> int:
+        return max(1, self.shard_size // self.images_per_prompt)
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return self.model_dump(mode="json")
