@@ -73,18 +73,26 @@ class RunError(LightmillError):
 
 
 class UsageError(LightmillError):
+    """Flags contradict each other."""
+
     exit_code = 2
 
 
 class InputError(LightmillError):
+    """The prompts, the job file or the model cannot be used as they are."""
+
     exit_code = 3
 
 
 class TooManyFailures(LightmillError):
+    """The job finished, with more failed rows than it allows."""
+
     exit_code = 4
 
 
 class StorageError(LightmillError):
+    """The store refused, or could not be reached."""
+
     exit_code = 5
 
 
@@ -101,6 +109,8 @@ class PreconditionFailed(StorageError):
 
 
 class ClusterError(LightmillError):
+    """The cluster refused, or could not be reached."""
+
     exit_code = 6
 
 
