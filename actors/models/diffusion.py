@@ -1,0 +1,195 @@
+"""DiffusersModel: any text-to-image pipeline that diffusers saved to a local folder, painted batch by batch."""
+
+import functools
+import gc
+import hashlib
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+from actors.errors import InputError, OutOfMemory, Problem
+from actors.models.facts import ModelFacts, component_folders, read_json
+from actors.models.model import Images, ModelInfo, Pixels
+from actors.records import Batch, ImageRequest
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+# Their hints on prompts that were cut, safety checkers and missing torchvision repeat for every batch; what matters of
+# them is in the rows (`prompt_truncated`, `nsfw`).
+for _library in (diffusers, transformers):
+    _library.utils.logging.set_verbosity_error()
+    _library.utils.logging.disable_progress_bar()
+
+
+class DiffusersModel:
+    """One pipeline on one device, called as diffusers documents it, so that its pictures are diffusers' own."""
+
+    def __init__(
+        self, facts: ModelFacts, *, dtype: str | None = None, threads: int = 1, device: str | None = None
+    ) -> None:
+        assert facts.folder is not None
+        torch.set_num_threads(threads)
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._dtype = dtype or _best_dtype(self._device)
+        self._pipeline = _load(facts, DTYPES[self._dtype]).to(self._device)
+        self._defaults = _defaults(type(self._pipeline))
+        self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
+        self._prompt_tokens = _prompt_tokens(facts, self._defaults)
+        self.info = self._describe(facts, threads)
+
+    def generate(self, batch: Batch) -> Images:
+        requests = [*batch.requests, *[batch.requests[-1]] * (batch.size - len(batch.requests))]
+        try:
+            return self._paint(requests, wanted=len(batch.requests))
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            said = str(error).partition("\n")[0]
+        # Only here, after the exception is gone, are the tensors of its frames free.
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        first = requests[0]
+        raise OutOfMemory(
+            Problem(
+                "LM1604",
+                f"no room on {self._device} for {batch.size} images of {first.width}x{first.height}: {said}",
+                help="lower `batch_size`",
+            )
+        )
+
+    def _paint(self, requests: Sequence[ImageRequest], wanted: int) -> Images:
+        output = self._pipeline(**self._arguments(requests))
+        images = output.images[:wanted]
+        flags = getattr(output, "nsfw_content_detected", None) or [None] * wanted
+        return Images(
+            pixels=_to_pixels(images),
+            finite=tuple(torch.isfinite(images).flatten(1).all(dim=1).tolist()),
+            nsfw=tuple(None if flag is None else bool(flag) for flag in flags[:wanted]),
+            prompt_truncated=self._count_truncated([request.prompt.text for request in requests[:wanted]]),
+        )
+
+    def _arguments(self, requests: Sequence[ImageRequest]) -> dict[str, Any]:
+        """What the pipeline's `__call__` is given: only what its signature knows."""
+        first = requests[0]
+        arguments: dict[str, Any] = {
+            "prompt": [request.prompt.text for request in requests],
+            "height": first.height,
+            "width": first.width,
+            "num_inference_steps": first.num_inference_steps,
+            "guidance_scale": first.guidance_scale,
+            # Noise from the CPU is the same for every device.
+            "generator": [torch.Generator("cpu").manual_seed(request.seed) for request in requests],
+            "output_type": "pt",
+        }
+        # Batches hold either images with a negative prompt or images without: where there is none, SDXL takes zeros,
+        # which is not what it makes of an empty text.
+        if any(request.negative_prompt for request in requests):
+            arguments["negative_prompt"] = [request.negative_prompt for request in requests]
+        return {name: value for name, value in arguments.items() if name in self._defaults}
+
+    def _count_truncated(self, prompts: Sequence[str]) -> tuple[int, ...]:
+        if self._tokenizer is None or self._prompt_tokens is None:
+            return (0,) * len(prompts)
+        tokens = self._tokenizer(list(prompts), truncation=False, padding=False).input_ids
+        return tuple(max(0, len(ids) - self._prompt_tokens) for ids in tokens)
+
+    def _describe(self, facts: ModelFacts, threads: int) -> ModelInfo:
+        assert facts.folder is not None
+        steps = facts.num_inference_steps or self._defaults.get("num_inference_steps")
+        guidance = facts.guidance_scale if facts.guidance_scale is not None else self._defaults.get("guidance_scale")
+        on_gpu = self._device.type == "cuda"
+        return ModelInfo(
+            model=facts.model,
+            model_revision=facts.revision,
+            weights_sha256=weights_sha256(facts.folder),
+            scheduler=type(self._pipeline.scheduler).__name__,
+            dtype=self._dtype,
+            threads=threads,
+            device=torch.cuda.get_device_name(self._device) if on_gpu else self._device.type,
+            width=facts.width,
+            height=facts.height,
+            num_inference_steps=steps if isinstance(steps, int) else 50,
+            guidance_scale=float(guidance) if isinstance(guidance, (int, float)) else 0.0,
+            size_multiple=facts.size_multiple,
+        )
+
+
+@functools.cache
+def weights_sha256(folder: Path) -> str:
+    """One hash over the names and hashes of all weight files that the pipeline reads. Once per process: 0.5 s a GB."""
+    parts = component_folders(folder, read_json(folder / "model_index.json"))
+    total = hashlib.sha256()
+    for path in sorted(path for part in parts for path in part.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def _load(facts: ModelFacts, dtype: torch.dtype) -> diffusers.DiffusionPipeline:
+    assert facts.pipeline is not None
+    pipeline_class = getattr(diffusers, facts.pipeline, None)
+    if pipeline_class is None or {"prompt", "generator"} - _defaults(pipeline_class).keys():
+        raise InputError(
+            Problem(
+                "LM1206",
+                f"{facts.pipeline} is not a text-to-image pipeline of diffusers {diffusers.__version__}",
+                where=str(facts.folder),
+                help="use a text-to-image pipeline, such as StableDiffusionPipeline",
+            )
+        )
+    try:
+        pipeline = pipeline_class.from_pretrained(
+            str(facts.folder), local_files_only=True, use_safetensors=True, dtype=dtype
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(
+            Problem(
+                "LM1206",
+                f"diffusers {diffusers.__version__} cannot load {facts.pipeline}: {error}",
+                where=str(facts.folder),
+                help="save the model again with `pipe.save_pretrained(folder)`",
+            )
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _defaults(pipeline_class: type[diffusers.DiffusionPipeline]) -> dict[str, Any]:
+    """The parameters of a pipeline's `__call__`, with their defaults."""
+    return {name: given.default for name, given in inspect.signature(pipeline_class.__call__).parameters.items()}
+
+
+def _prompt_tokens(facts: ModelFacts, defaults: dict[str, Any]) -> int | None:
+    longest = defaults.get("max_sequence_length")
+    if facts.prompt_tokens and isinstance(longest, int):
+        return min(facts.prompt_tokens, longest)
+    return facts.prompt_tokens
+
+
+def _best_dtype(device: torch.device) -> str:
+    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+
+
+def _to_pixels(images: torch.Tensor) -> Pixels:
+    """uint8 `[n, height, width, 3]`, the very bytes of diffusers' PIL images, from floats in [0, 1].
+
+    Converted on the device: the one copy to the host is then a quarter of the floats'. What is not finite has no
+    colour and is black here.
+    """
+    scaled = images.float().nan_to_num(0.0, 0.0, 0.0).mul(255).round()
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # cuBLAS, cuDNN and the CPU's allocator say it in a plain RuntimeError.
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        sign in said for sign in ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+    )

@@ -1,0 +1,43 @@
+"""From a job's words to a model in memory. Imports torch and diffusers only for models that need them."""
+
+import dataclasses
+
+from actors.models.facts import ModelFacts, describe_model
+from actors.models.fake import FakeModel, FakeOptions
+from actors.models.model import ImageModel, ModelInfo
+from actors.settings import ModelSettings
+
+
+def load_model(settings: ModelSettings, *, threads: int | None = None, device: str | None = None) -> ImageModel:
+    """Load the model onto `device`: the GPU where there is one, else the CPU with that many threads.
+
+    Raises `InputError` for a model that cannot be used; see `describe_model`.
+    """
+    facts = describe_model(settings)
+    if facts.pipeline is None:
+        return _fake(facts)
+    from actors.models.diffusion import DiffusersModel
+
+    if facts.folder is None:
+        from actors.models.tiny import tiny_folder
+
+        folder = tiny_folder()
+        facts = dataclasses.replace(facts, folder=folder, tokenizer=folder / "tokenizer")
+    model: ImageModel = DiffusersModel(
+        facts, dtype=settings.dtype, threads=settings.threads or threads or 1, device=device
+    )
+    return model
+
+
+def _fake(facts: ModelFacts) -> ImageModel:
+    assert facts.num_inference_steps is not None
+    assert facts.guidance_scale is not None
+    info = ModelInfo(
+        model=facts.model,
+        width=facts.width,
+        height=facts.height,
+        num_inference_steps=facts.num_inference_steps,
+        guidance_scale=facts.guidance_scale,
+        size_multiple=facts.size_multiple,
+    )
+    return FakeModel(info, FakeOptions.parse(facts.model))

@@ -1,0 +1,109 @@
+"""From an order and the rows of its shard to the images that are to be made, every parameter resolved."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from actors.errors import Problem
+from actors.models.model import ModelInfo
+from actors.recipe import LaneRecipe
+from actors.records import ImageRequest, Prompt, ShardOrder, sample_key
+from actors.tables.seeds import derive_seed, follow_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A promised image that cannot be made, and why. `request` is None where the row itself is at fault."""
+
+    prompt: Prompt
+    image_index: int
+    lane: int
+    problem: Problem
+    request: ImageRequest | None = None
+
+    @property
+    def key(self) -> str:
+        return sample_key(self.prompt.source_row, self.image_index, self.lane)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """An order, taken apart."""
+
+    requests: tuple[ImageRequest, ...]
+    """Every image of the shard that could be made: the sizes of batches follow from all of them."""
+    wanted: frozenset[str]
+    """The keys of those that are to be made now."""
+    refused: tuple[Refusal, ...]
+
+
+def resolve(order: ShardOrder, prompts: Sequence[Prompt], recipe: LaneRecipe, info: ModelInfo) -> Assignment:
+    """Who is made, who is refused. What a row leaves open is the model's default."""
+    requests, refused = [], []
+    for found in _images(prompts, recipe, info):
+        if isinstance(found, Refusal):
+            refused.append(found)
+            continue
+        requests.append(found)
+        problem = order.verdict or order.condemned.get(found.key)
+        if problem:
+            refused.append(Refusal(found.prompt, found.image_index, found.lane, problem, found))
+    out_of_question = {refusal.key for refusal in refused}
+    return Assignment(
+        tuple(requests),
+        frozenset(
+            request.key for request in requests if _asked(order, request.key) and request.key not in out_of_question
+        ),
+        tuple(refusal for refusal in refused if _asked(order, refusal.key)),
+    )
+
+
+def _asked(order: ShardOrder, key: str) -> bool:
+    return order.only is None or key in order.only
+
+
+def _images(prompts: Sequence[Prompt], recipe: LaneRecipe, info: ModelInfo) -> Iterator[ImageRequest | Refusal]:
+    for prompt in prompts:
+        problem = prompt.problem or _misfit(prompt, info)
+        for image_index in range(recipe.images_per_prompt):
+            if problem:
+                yield Refusal(prompt, image_index, recipe.lane, problem)
+            else:
+                yield _request(prompt, image_index, recipe, info)
+
+
+def _request(prompt: Prompt, image_index: int, recipe: LaneRecipe, info: ModelInfo) -> ImageRequest:
+    negative, guidance = prompt.negative_prompt, prompt.guidance_scale
+    return ImageRequest(
+        prompt=prompt,
+        image_index=image_index,
+        lane=recipe.lane,
+        negative_prompt=recipe.model.negative_prompt if negative is None else negative,
+        seed=first_seed(prompt, image_index, recipe.seed),
+        seed_rejected=None,
+        width=prompt.width or info.width,
+        height=prompt.height or info.height,
+        num_inference_steps=prompt.num_inference_steps or info.num_inference_steps,
+        guidance_scale=info.guidance_scale if guidance is None else guidance,
+    )
+
+
+def first_seed(prompt: Prompt, image_index: int, job_seed: int) -> int:
+    """The seed of an image before anything is known against it."""
+    if prompt.seed is None:
+        return derive_seed(job_seed, prompt.id, image_index)
+    return follow_seed(prompt.seed, image_index)
+
+
+def _misfit(prompt: Prompt, info: ModelInfo) -> Problem | None:
+    """What only the model knows to be wrong with a row: a size that its latents cannot have."""
+    width, height = prompt.width or info.width, prompt.height or info.height
+    for name, side in (("width", width), ("height", height)):
+        if side % info.size_multiple:
+            below = side // info.size_multiple * info.size_multiple
+            return Problem(
+                "LM1006",
+                f"{width}x{height}: {name} must be a multiple of {info.size_multiple} for {info.model}",
+                value=str(side),
+                help=f"use {below or info.size_multiple} or {below + info.size_multiple}",
+            )
+    return None

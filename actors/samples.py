@@ -1,0 +1,114 @@
+"""The metadata rows of a shard's images, under the names of `SAMPLE_SCHEMA`."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from actors.errors import Problem
+from actors.models.model import ModelInfo
+from actors.orders import Refusal
+from actors.records import SAMPLE_SCHEMA, SCHEMA_VERSION, ImageRequest, Prompt, Shard, Status, carried_name
+
+MOST_ERROR_TEXT = 500
+"""Characters of an error that are kept: a CUDA error can be a page, and a shard may have a million rows."""
+
+Row = dict[str, Any]
+
+
+class SampleRows:
+    """Makes the rows of one attempt at a shard: what they have in common is put together once."""
+
+    def __init__(self, info: ModelInfo, shard: Shard, attempt: str, worker: str) -> None:
+        self._common: Mapping[str, Any] = {
+            **dict.fromkeys(SAMPLE_SCHEMA.names),
+            "schema_version": SCHEMA_VERSION,
+            "lane": shard.lane,
+            "model": info.model,
+            "model_revision": info.model_revision,
+            "weights_sha256": info.weights_sha256,
+            "model_license": info.model_license,
+            "model_tier": info.model_tier,
+            "scheduler": info.scheduler,
+            "dtype": info.dtype,
+            "threads": info.threads,
+            "device": info.device,
+            "shard": shard.index,
+            "attempt": attempt,
+            "worker": worker,
+            "lightmill_version": _version("lightmill"),
+            "diffusers_version": _version("diffusers") if info.scheduler else None,
+        }
+
+    def made(self, request: ImageRequest, batch_size: int, seconds: float, truncated: int, nsfw: bool | None) -> Row:
+        """An image that came off the device, in a batch of so many that took `seconds` an image."""
+        return {
+            **self._of(request.prompt, "ok"),
+            **_of_request(request),
+            "batch_size": batch_size,
+            "generate_seconds": seconds,
+            "prompt_truncated": truncated,
+            "nsfw": nsfw,
+        }
+
+    def failed(self, request: ImageRequest, problem: Problem, batch_size: int | None = None) -> Row:
+        """An image that was tried."""
+        row = {**self._of(request.prompt, "failed"), **_of_request(request), "batch_size": batch_size}
+        return with_problem(row, "failed", problem)
+
+    def refused(self, refusal: Refusal) -> Row:
+        """An image that was never tried."""
+        if refusal.request:
+            return self.failed(refusal.request, refusal.problem)
+        prompt = refusal.prompt
+        row = {
+            **self._of(prompt, "failed"),
+            "image_index": refusal.image_index,
+            "key": refusal.key,
+            "negative_prompt": prompt.negative_prompt,
+            "width": prompt.width,
+            "height": prompt.height,
+            "num_inference_steps": prompt.num_inference_steps,
+            "guidance_scale": prompt.guidance_scale,
+        }
+        return with_problem(row, "failed", refusal.problem)
+
+    def _of(self, prompt: Prompt, status: Status) -> Row:
+        return {
+            **self._common,
+            "id": prompt.id,
+            "source_row": prompt.source_row,
+            "prompt": prompt.text,
+            "status": status,
+            "created_at": datetime.now(UTC),
+            **{carried_name(name): value for name, value in prompt.columns.items()},
+        }
+
+
+def with_problem(row: Row, status: Status, problem: Problem) -> Row:
+    """The row, as that of an image that is not there, for this reason."""
+    message = problem.message
+    if len(message) > MOST_ERROR_TEXT:
+        message = message[: MOST_ERROR_TEXT - 3] + "..."
+    return {**row, "status": status, "error_code": problem.code, "error": message}
+
+
+def _of_request(request: ImageRequest) -> Row:
+    return {
+        "image_index": request.image_index,
+        "key": request.key,
+        "negative_prompt": request.negative_prompt,
+        "seed": request.seed,
+        "seed_rejected": request.seed_rejected,
+        "width": request.width,
+        "height": request.height,
+        "num_inference_steps": request.num_inference_steps,
+        "guidance_scale": request.guidance_scale,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

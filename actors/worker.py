@@ -1,0 +1,119 @@
+"""Worker: one model in memory, one shard after the other. Plain Python; whoever wants it on a cluster wraps it."""
+
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from actors import crash
+from actors.batches import plan_batches
+from actors.clock import Clock
+from actors.device import Device
+from actors.generation import Generation
+from actors.metadata import metadata_file
+from actors.models.loading import load_model
+from actors.models.model import ModelInfo
+from actors.orders import Assignment, resolve
+from actors.recipe import LaneRecipe
+from actors.records import Beat, ShardOrder, ShardReport
+from actors.samples import SampleRows
+from actors.storage.opening import open_bucket
+from actors.tables.reader import TableReader
+from actors.writer import ShardWriter
+
+
+class Worker:
+    """Makes the shards of one lane.
+
+    `run` may be called by two threads at once: they take turns at generating, so that one shard is being generated
+    while the one before is still being uploaded. The other methods answer at any time.
+    """
+
+    def __init__(self, recipe: LaneRecipe, name: str) -> None:
+        self._recipe = recipe
+        self._name = name
+        self._clock = Clock()
+        self._turn = threading.Lock()
+        self._reading = threading.Lock()
+        self._stopping = threading.Event()
+        self._device = Device(lambda: load_model(recipe.model), self._clock, recipe.batch_timeout_seconds)
+        self._bucket = open_bucket(recipe.output, recipe.storage)
+        self._reader = TableReader(recipe.table, recipe.columns, recipe.overrides, recipe.storage)
+        self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
+
+    def ready(self) -> ModelInfo:
+        """The model is loaded; this is what is known of it."""
+        return self._device.info
+
+    def ping(self) -> None:
+        """Return, which a frozen process does not."""
+
+    def stop(self) -> None:
+        """Let every `run` raise `Stopped` after the batch that is on the device, and leave nothing behind."""
+        self._stopping.set()
+
+    def run(self, order: ShardOrder) -> Iterator[Beat | ShardReport]:
+        """Make the shard: beats while it is being generated, and one report at the end.
+
+        The consumer takes each item before this goes on. Leaving early, for whatever reason, aborts the uploads.
+        """
+        crash.point("worker.start")
+        attempt = uuid.uuid4().hex[:12]
+        rows = SampleRows(self._device.info, order.shard, attempt, self._name)
+        with self._clock.measure("other"), self._writer(order, attempt) as writer:
+            assignment = self._read(order)
+            with self._turn:
+                generation = self._generation(order, assignment, rows, writer)
+                yield from generation.beats(self._clock, self._stopping)
+                crash.point("worker.generated")
+            with self._clock.measure("announce"):
+                yield generation.last_beat()
+            report = self._report(order, attempt, generation, writer)
+        crash.point("worker.report")
+        yield report
+
+    def _read(self, order: ShardOrder) -> Assignment:
+        shard = order.shard
+        with self._reading, self._clock.measure("read"):
+            prompts = self._reader.read(shard.lane, shard.start, shard.stop)
+        return resolve(order, prompts, self._recipe, self._device.info)
+
+    def _writer(self, order: ShardOrder, attempt: str) -> ShardWriter:
+        recipe = self._recipe
+        return ShardWriter(
+            self._bucket,
+            order.shard,
+            attempt,
+            sink=recipe.sink,
+            encoding=recipe.encoding,
+            executor=self._encoders,
+        )
+
+    def _generation(
+        self, order: ShardOrder, assignment: Assignment, rows: SampleRows, writer: ShardWriter
+    ) -> Generation:
+        batches = plan_batches(
+            assignment.requests, self._recipe.model.batch_size, alone=order.alone, only=assignment.wanted
+        )
+        generation = Generation(self._recipe, self._device, batches, order.alone, rows, writer)
+        for refusal in assignment.refused:
+            generation.add_row(rows.refused(refusal))
+        return generation
+
+    def _report(self, order: ShardOrder, attempt: str, generation: Generation, writer: ShardWriter) -> ShardReport:
+        with self._clock.held_back(lambda: writer.seconds):
+            rows, files = writer.finish()
+        metadata = metadata_file(rows, self._reader.carried, shard=order.shard, attempt=attempt, files=files)
+        states = [row["status"] for row in rows]
+        return ShardReport(
+            shard=order.shard,
+            attempt=attempt,
+            metadata=metadata,
+            files=files,
+            rows=len(rows),
+            failed=states.count("failed"),
+            filtered=states.count("filtered"),
+            batch_size=generation.batch_size,
+            seconds=self._clock.lap(),
+        )
