@@ -1,0 +1,85 @@
+"""How pixels become the bytes of an image file, and back (the only user of the image libraries).
+
+Each encoder is the fastest measured (`python -m benchmarks.encoders`) that loses nothing, JPEG apart, and that lets
+other threads run meanwhile, so that a pool of threads encodes on every core next to the model.
+"""
+
+import io
+import struct
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import simplejpeg
+from isal import igzip_lib, isal_zlib
+from PIL import Image, UnidentifiedImageError
+
+from actors.errors import InputError, Problem
+from actors.models.model import Pixels
+from actors.settings import MAX_SIDE, EncodingSettings, ImageFormat
+
+MAX_PIXELS = MAX_SIDE * MAX_SIDE
+"""More than any image of ours has: what claims more is not decoded."""
+
+Encoder = Callable[[Pixels, EncodingSettings], bytes]
+
+
+def encode(pixels: Pixels, settings: EncodingSettings) -> bytes:
+    """The image `[height, width, 3]` as a file. Equal pixels and settings give equal bytes."""
+    assert pixels.dtype == np.uint8, pixels.dtype
+    assert pixels.shape[2:] == (3,), pixels.shape
+    return ENCODERS[settings.format](np.ascontiguousarray(pixels), settings)
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The pixels of an image file, RGB. Raises `InputError` where it is damaged or has more than `max_pixels`."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("WEBP", "PNG", "JPEG")) as image:
+            if image.width * image.height > max_pixels:
+                raise InputError(_undecodable(f"{image.width}x{image.height} is over {max_pixels} pixels"))
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise InputError(_undecodable("it is neither WebP nor PNG nor JPEG")) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(_undecodable(str(error))) from error
+
+
+def _undecodable(why: str) -> Problem:
+    return Problem("LM1603", f"the image cannot be decoded: {why}", help="run `lightmill verify` on its output")
+
+
+def _webp(pixels: Pixels, settings: EncodingSettings) -> bytes:
+    """Lossless at the least effort: a third more bytes than Pillow's default effort, in a twelfth of its time."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", lossless=True, quality=0, method=0)
+    return file.getvalue()
+
+
+def _jpeg(pixels: Pixels, settings: EncodingSettings) -> bytes:
+    """4:2:0, as every library's default is. Pillow's encoder keeps the GIL: two threads are no faster than one."""
+    return bytes(simplejpeg.encode_jpeg(pixels, settings.quality, colorspace="RGB", colorsubsampling="420"))
+
+
+def _png(pixels: Pixels, settings: EncodingSettings) -> bytes:
+    """Each byte less the one of the pixel to its left (filter Sub), then ISA-L with a window of two bytes.
+
+    The window leaves deflate its Huffman codes and runs of one value, which is all there is to win in filtered
+    photographs: matches further back cost more than the literals they replace. So it is smaller than Pillow's default
+    as well, in an eightieth of the time.
+    """
+    height, width, channels = pixels.shape
+    flat = pixels.reshape(height, width * channels)
+    lines = np.empty((height, 1 + flat.shape[1]), np.uint8)
+    lines[:, 0] = 1  # the number of the filter, before each line
+    lines[:, 1 : 1 + channels] = flat[:, :channels]
+    np.subtract(flat[:, channels:], flat[:, :-channels], out=lines[:, 1 + channels :])
+    data = igzip_lib.compress(lines, level=1, flag=igzip_lib.COMP_ZLIB, hist_bits=1)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits a channel, colour type 2 is RGB
+    return b"".join((b"\x89PNG\r\n\x1a\n", *_chunk(b"IHDR", header), *_chunk(b"IDAT", data), *_chunk(b"IEND", b"")))
+
+
+def _chunk(kind: bytes, data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    checksum = isal_zlib.crc32(data, isal_zlib.crc32(kind))
+    return struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)
+
+
+ENCODERS: Mapping[ImageFormat, Encoder] = {"webp": _webp, "png": _png, "jpeg": _jpeg}

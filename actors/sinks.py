@@ -1,0 +1,117 @@
+"""Where a shard's images go: into one tar that is being uploaded, or each into an object of its own."""
+
+import hashlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from actors import tar
+from actors.records import DataFile
+from actors.storage.bucket import Bucket, ObjectInfo, Upload
+
+JOIN_BELOW = 64 * 1024
+"""Bytes of an image below which one write of a copy costs less than three writes."""
+PUTS_IN_FLIGHT = 16
+"""At 50 ms a put, 320 images a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image as it is stored."""
+
+    key: str
+    format: str
+    data: bytes
+    sha256: str
+    sidecar: bytes
+
+
+class Sink(Protocol):
+    """Takes the images of one attempt in order. Used by one thread."""
+
+    def append(self, image: EncodedImage, row: dict[str, Any]) -> None:
+        """Store the image, and say in its row where."""
+        ...
+
+    def finish(self) -> tuple[DataFile, ...]:
+        """The files that exist now, and are never changed again."""
+        ...
+
+    def abort(self) -> None:
+        """Leave as little behind as can be."""
+        ...
+
+
+class TarSink:
+    """WebDataset: `<key>.webp` and `<key>.json` side by side in one tar. Without images there is no tar."""
+
+    def __init__(self, bucket: Bucket, stem: str) -> None:
+        self._bucket = bucket
+        self._file = f"images/{stem}.tar"
+        self._upload: Upload | None = None
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+        self._rows = 0
+
+    def append(self, image: EncodedImage, row: dict[str, Any]) -> None:
+        row.update(file=self._file, file_offset=self._bytes + tar.BLOCK, file_length=len(image.data))
+        before, data, padding = tar.member(f"{image.key}.{image.format}", image.data)
+        after = b"".join((padding, *tar.member(f"{image.key}.json", image.sidecar)))
+        if len(data) < JOIN_BELOW:
+            self._write(b"".join((before, data, after)))
+        else:
+            self._write(before)
+            self._write(data)
+            self._write(after)
+        self._rows += 1
+
+    def _write(self, piece: bytes) -> None:
+        if self._upload is None:
+            self._upload = self._bucket.upload(self._file)
+        self._digest.update(piece)
+        self._upload.write(piece)
+        self._bytes += len(piece)
+
+    def finish(self) -> tuple[DataFile, ...]:
+        if self._upload is None:
+            return ()
+        self._write(tar.END)
+        self._upload.complete()
+        return (DataFile(self._file, self._rows, self._bytes, self._digest.hexdigest()),)
+
+    def abort(self) -> None:
+        if self._upload is not None:
+            self._upload.abort()
+
+
+class FilesSink:
+    """One object per image, `<key>.webp`, a few being put at a time.
+
+    There is no `.json` beside it: it would double the number of requests, which is what loose files cost, and the
+    shard's metadata says the same. After `abort` the objects already put remain, under a name that nothing refers to.
+    """
+
+    def __init__(self, bucket: Bucket, stem: str) -> None:
+        self._bucket = bucket
+        self._folder = f"images/{stem}"
+        self._files: list[DataFile] = []
+        self._pool = ThreadPoolExecutor(PUTS_IN_FLIGHT, thread_name_prefix="put")
+        self._puts: deque[Future[ObjectInfo]] = deque()
+
+    def append(self, image: EncodedImage, row: dict[str, Any]) -> None:
+        file = f"{self._folder}/{image.key}.{image.format}"
+        row.update(file=file, file_offset=0, file_length=len(image.data))
+        if len(self._puts) == PUTS_IN_FLIGHT:
+            self._puts.popleft().result()
+        self._puts.append(self._pool.submit(self._bucket.put, file, image.data))
+        self._files.append(DataFile(file, 1, len(image.data), image.sha256))
+
+    def finish(self) -> tuple[DataFile, ...]:
+        while self._puts:
+            self._puts.popleft().result()
+        self._pool.shutdown()
+        return tuple(self._files)
+
+    def abort(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
