@@ -1,5 +1,6 @@
 """The nouns that travel between driver and workers, and the schema of what they leave behind."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -47,6 +48,8 @@ class Prompt:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    stripped: int = 0
+    """Control, zero-width and bidi characters that were taken out of the text."""
     problem: Problem | None = None
 
 
@@ -98,6 +101,8 @@ class ShardOrder:
     """Were on a device when its process died: each runs in a batch of its own, filled up to its usual size."""
     condemned: Mapping[str, Problem] = field(default_factory=dict)
     """Killed too many workers: failed samples, not tried again."""
+    verdict: Problem | None = None
+    """The shard itself was tried too often: all its images are failed samples, for this reason."""
     only: frozenset[str] | None = None
     """Make these images and no others (`retry`); None: all."""
 
@@ -201,5 +206,5 @@ each under its own name, or with `input_` before it where ours has that name."""
 
 
 def carried_name(column: str) -> str:
-    """The name under which a column of the user's table appears in the metadata."""
-    return f"input_{column}" if column in SAMPLE_SCHEMA.names else column
+    """The name under which a column of the user's table appears in the metadata: no two get the same."""
+    return f"input_{column}" if re.sub("^(input_)+", "", column) in SAMPLE_SCHEMA.names else column
