@@ -60,21 +60,32 @@ def _jpeg(pixels: Pixels, settings: EncodingSettings) -> bytes:
 
 
 def _png(pixels: Pixels, settings: EncodingSettings) -> bytes:
-    """Each byte less the one of the pixel to its left (filter Sub), then ISA-L with a window of two bytes.
+    """Filtered lines, deflated by ISA-L with a window of two bytes.
 
     The window leaves deflate its Huffman codes and runs of one value, which is all there is to win in filtered
     photographs: matches further back cost more than the literals they replace. So it is smaller than Pillow's default
-    as well, in an eightieth of the time.
+    as well, in a seventieth of the time.
     """
+    return png_file(pixels, igzip_lib.compress(png_lines(pixels), level=1, flag=igzip_lib.COMP_ZLIB, hist_bits=1))
+
+
+def png_lines(pixels: Pixels) -> Pixels:
+    """What a PNG compresses: each line after the number of its filter, each byte less that of the pixel to the left."""
     height, width, channels = pixels.shape
     flat = pixels.reshape(height, width * channels)
     lines = np.empty((height, 1 + flat.shape[1]), np.uint8)
-    lines[:, 0] = 1  # the number of the filter, before each line
+    lines[:, 0] = 1  # Sub
     lines[:, 1 : 1 + channels] = flat[:, :channels]
     np.subtract(flat[:, channels:], flat[:, :-channels], out=lines[:, 1 + channels :])
-    data = igzip_lib.compress(lines, level=1, flag=igzip_lib.COMP_ZLIB, hist_bits=1)
+    return lines
+
+
+def png_file(pixels: Pixels, compressed: bytes) -> bytes:
+    """The file around the compressed lines."""
+    height, width, _ = pixels.shape
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits a channel, colour type 2 is RGB
-    return b"".join((b"\x89PNG\r\n\x1a\n", *_chunk(b"IHDR", header), *_chunk(b"IDAT", data), *_chunk(b"IEND", b"")))
+    chunks = (*_chunk(b"IHDR", header), *_chunk(b"IDAT", compressed), *_chunk(b"IEND", b""))
+    return b"".join((b"\x89PNG\r\n\x1a\n", *chunks))
 
 
 def _chunk(kind: bytes, data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
