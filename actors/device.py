@@ -51,8 +51,12 @@ class Device:
         return self._room.get(_size(batch), batch.size)
 
     def ran_out(self, batch: Batch) -> None:
-        """Remember, for as long as this process lives, that the batch did not fit."""
-        self._room[_size(batch)] = min(self.room(batch), max(1, batch.size // 2))
+        """Remember, for as long as this process lives, that the batch did not fit.
+
+        One larger than the room that is known by now was already on its way, and says nothing new.
+        """
+        if batch.size <= self.room(batch):
+            self._room[_size(batch)] = max(1, batch.size // 2)
 
     def _paint(self, batch: Batch) -> Painted:
         crash.point("worker.batch")

@@ -1,7 +1,7 @@
 """Generation: the images of one shard through the device, two batches at a time, and into the writer.
 
-Nothing that goes wrong with an image ends the shard. A batch that raises is split until the bad request stands alone; one
-that does not fit is made smaller; a blank image gets one more seed.
+Nothing that goes wrong with an image ends the shard. A batch that raises is split until the bad request stands alone,
+one that does not fit is made smaller, and a blank image gets one more seed.
 """
 
 import dataclasses

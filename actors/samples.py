@@ -1,5 +1,6 @@
 """The metadata rows of a shard's images, under the names of `SAMPLE_SCHEMA`."""
 
+import functools
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -107,6 +108,7 @@ def _of_request(request: ImageRequest) -> Row:
     }
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

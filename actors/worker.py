@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
+
 from actors import crash
 from actors.batches import plan_batches
 from actors.clock import Clock
@@ -19,6 +21,7 @@ from actors.recipe import LaneRecipe
 from actors.records import Beat, ShardOrder, ShardReport
 from actors.samples import SampleRows
 from actors.storage.opening import open_bucket
+from actors.tables.columns import use_columns
 from actors.tables.reader import TableReader
 from actors.writer import ShardWriter
 
@@ -39,6 +42,7 @@ class Worker:
         self._stopping = threading.Event()
         self._device = Device(lambda: load_model(recipe.model), self._clock, recipe.batch_timeout_seconds)
         self._bucket = open_bucket(recipe.output, recipe.storage)
+        self._carried = _carried(recipe)
         self._reader = TableReader(recipe.table, recipe.columns, recipe.overrides, recipe.storage)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
 
@@ -104,7 +108,7 @@ class Worker:
     def _report(self, order: ShardOrder, attempt: str, generation: Generation, writer: ShardWriter) -> ShardReport:
         with self._clock.held_back(lambda: writer.seconds):
             rows, files = writer.finish()
-        metadata = metadata_file(rows, self._reader.carried, shard=order.shard, attempt=attempt, files=files)
+        metadata = metadata_file(rows, self._carried, shard=order.shard, attempt=attempt, files=files)
         states = [row["status"] for row in rows]
         return ShardReport(
             shard=order.shard,
@@ -117,3 +121,10 @@ class Worker:
             batch_size=generation.batch_size,
             seconds=self._clock.lap(),
         )
+
+
+def _carried(recipe: LaneRecipe) -> pa.Schema:
+    """The columns of the user's table that go into the metadata as they are."""
+    schema = recipe.table.schema
+    use = use_columns(schema.names, recipe.columns, recipe.overrides)
+    return pa.schema([schema.field(name) for name in use.carried])

@@ -24,6 +24,7 @@ from actors.records import Batch, ImageRequest
 
 POOL = 4
 """Pictures that `natural` chooses from, for each size: 12 MiB of them at 1024 px."""
+NEVER = 1 << 30
 
 _SINES = np.sin(np.linspace(0, 2 * np.pi, 256, endpoint=False, dtype=np.float32))
 
@@ -36,8 +37,8 @@ class FakeOptions:
     """Seconds an image takes."""
     natural: int = 0
     """1: pictures with the statistics of photographs instead, for timing encoders and stores."""
-    oom: int = 0
-    """Batches of more images than this run out of memory; 0: none does."""
+    oom: int = NEVER
+    """Batches of more images than this run out of memory."""
     fail: str = ""
     """Prompts with this word raise."""
     kill: str = ""
@@ -83,7 +84,7 @@ class FakeModel:
         options, requests = self._options, batch.requests
         if options.pace:
             time.sleep(options.pace * batch.size)
-        if options.oom and batch.size > options.oom:
+        if batch.size > options.oom:
             raise OutOfMemory(Problem("LM1604", f"no room for {batch.size} images; oom={options.oom}"))
         for request in requests:
             self._drill(request)
