@@ -15,8 +15,8 @@ class                 exit  raised when
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
 
@@ -32,6 +32,10 @@ class Problem:
     help: str = ""
     count: int = 1
     severity: Severity = "error"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
 
     def __str__(self) -> str:
         lines = [f"{self.severity}[{self.code}]: {self.message}"]
@@ -112,6 +116,10 @@ class ClusterError(LightmillError):
     """The cluster refused, or could not be reached."""
 
     exit_code = 6
+
+
+class Stopped(LightmillError):
+    """The worker was asked to stop, and dropped the shard after the batch that ran."""
 
 
 class OutOfMemory(LightmillError):

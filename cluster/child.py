@@ -1,0 +1,85 @@
+"""Child: a driver on this machine, run as a process of its own that never outlives the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from actors.errors import Problem, RunError
+from jobs.order import RunOrder
+
+STDERR_TAIL = 4000
+
+
+class Child:
+    """`python -m jobs`, on a leash.
+
+    It has a session of its own, so that Ctrl-C reaches the command line alone, which passes it on as a word: the first
+    asks for an orderly end, the second ends it at once. Its standard input is a pipe that only this process holds:
+    when this process is gone, however that came about, the pipe ends and the driver with it, and its workers with that.
+    """
+
+    def __init__(self, order: RunOrder) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `events`
+        self._interrupted = False
+        # -P keeps the current folder off the path: a stray `jobs/` there must not become the driver.
+        command = [sys.executable, "-P", "-m", "jobs", order.model_dump_json(), "--leash"]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What the driver says, until it ends. Raises `RunError` if it ends without a last word."""
+        assert self._process.stdout is not None
+        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        ended = False
+        try:
+            for line in self._process.stdout:
+                event = json.loads(line)
+                ended = ended or event["event"] == "end"
+                yield event
+            status = self._process.wait()
+            if not ended:
+                raise RunError(self._died(status))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._close()
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        assert self._process.stdin is not None
+        word = b"kill\n" if self._interrupted else b"stop\n"
+        self._interrupted = True
+        try:
+            self._process.stdin.write(word)
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended already
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _died(self, status: int) -> Problem:
+        self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, self._errors.tell() - STDERR_TAIL))
+        return Problem(
+            "LM1610",
+            f"the driver ended with status {status} and without a word",
+            value=self._errors.read().decode(errors="replace").strip(),
+            help="run the same command again: it resumes from what is committed",
+        )

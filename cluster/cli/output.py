@@ -1,0 +1,28 @@
+"""OUT: a folder or an `s3://` prefix, which is what every command calls a job by."""
+
+from typing import Annotated
+
+import typer
+
+from actors.errors import InputError, Problem
+from actors.storage.bucket import Bucket
+from actors.storage.opening import absolute, open_bucket
+from jobs.manifest import Manifest
+
+Output = Annotated[
+    str, typer.Argument(metavar="OUT", help="The output of a job: a folder or an s3:// prefix.", callback=absolute)
+]
+
+
+def manifest_of(output: str) -> tuple[Bucket, Manifest]:
+    """The store of an output, and what was promised there. Raises `InputError` where nothing was."""
+    bucket = open_bucket(output)
+    manifest = Manifest.load(bucket)
+    if manifest is None:
+        raise InputError(nothing_here(output))
+    return open_bucket(output, manifest.spec.storage), manifest
+
+
+def nothing_here(output: str) -> Problem:
+    """No job has ever been run with this output."""
+    return Problem("LM1316", "no job has been run here", where=output, help="name the output of a job")

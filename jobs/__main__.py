@@ -1,0 +1,33 @@
+"""The driver's entry point: `python -m jobs '<RunOrder as JSON>' [--leash]`, on this machine and on a cluster alike."""
+
+import os
+import secrets
+import signal
+import sys
+
+from jobs.leash import Leash
+from jobs.order import RunOrder
+
+PRIVATE_RAY = {
+    # Ray's own switch for "this is no cluster": it then names and binds the loopback address only.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def main() -> int:
+    """Do what the order says; the exit status says how it went."""
+    order = RunOrder.model_validate_json(sys.argv[1])
+    leash = Leash(held="--leash" in sys.argv[2:])
+    signal.signal(signal.SIGTERM, leash.terminate)
+    if order.address is None:
+        # Before Ray is imported, which is when it reads them. The token lives and dies with this process.
+        os.environ.update(PRIVATE_RAY, RAY_AUTH_TOKEN=secrets.token_hex(32))
+    from jobs.run import run
+
+    return run(order, leash)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

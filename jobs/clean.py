@@ -1,0 +1,86 @@
+"""Clean: what no reader will ever read again, found and removed under the lease."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from pathlib import PurePosixPath
+
+from actors import crash, metadata
+from actors.errors import NotFound
+from actors.storage.bucket import Bucket, ObjectInfo, PendingUpload
+from jobs.manifest import Manifest
+
+OLD = timedelta(days=1)
+"""Younger leftovers may belong to a worker that is frozen, or to an upload whose reply is still on its way."""
+_ATTEMPT = re.compile(r"^images/(?P<shard>\d{9})-(?P<attempt>[0-9a-z]+)(?=[./])")
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something that can go, and why."""
+
+    key: str
+    bytes: int
+    reason: str
+    upload: PendingUpload | None = None
+
+
+def find_leftovers(bucket: Bucket, manifest: Manifest, older_than: timedelta = OLD) -> Iterator[Leftover]:
+    """Files of attempts that were not committed or have been replaced, old leases, and uploads nobody will finish."""
+    before = bucket.now() - older_than
+    yield from _orphans(bucket, before)
+    yield from _old_leases(bucket, before)
+    yield from _unused_prompts(bucket, manifest, before)
+    for upload in bucket.pending_uploads():
+        if upload.initiated < before:
+            yield Leftover(upload.key, 0, "an upload that was begun and never finished", upload)
+
+
+def remove(bucket: Bucket, leftover: Leftover) -> None:
+    """Remove it. The caller holds the lease."""
+    crash.point("clean.remove")
+    if leftover.upload is not None:
+        bucket.abort_upload(leftover.upload)
+    else:
+        bucket.delete(leftover.key)
+
+
+def unreferenced(bucket: Bucket, shard_name: str, infos: list[ObjectInfo]) -> list[ObjectInfo]:
+    """Those of a shard's data files that its metadata does not name."""
+    try:
+        header = metadata.read_header(bucket.get(f"metadata/{shard_name}.parquet"))
+    except NotFound:
+        return infos
+    named = {file.file for file in header.files}
+    return [info for info in infos if info.key not in named]
+
+
+def _orphans(bucket: Bucket, before: datetime) -> Iterator[Leftover]:
+    for shard_name, group in groupby(bucket.list("images/"), key=_shard_name):
+        infos = list(group)
+        for info in unreferenced(bucket, shard_name, infos) if shard_name else infos:
+            if info.modified < before:
+                yield Leftover(info.key, info.size, "no committed shard names it")
+
+
+def _old_leases(bucket: Bucket, before: datetime) -> Iterator[Leftover]:
+    infos = list(bucket.list("leases/"))
+    real = [info for info in infos if not info.key.startswith("leases/probe-")]
+    newest = real[-1].key if real else None  # the names begin with the epoch; the newest one is never removed
+    for info in infos:
+        if info.modified < before and info.key != newest:
+            yield Leftover(info.key, info.size, "the lease of an earlier run")
+
+
+def _unused_prompts(bucket: Bucket, manifest: Manifest, before: datetime) -> Iterator[Leftover]:
+    used = {PurePosixPath(file.url).name for file in manifest.table.files}
+    for info in bucket.list("prompts/"):
+        if info.modified < before and PurePosixPath(info.key).name not in used:
+            yield Leftover(info.key, info.size, "a rewritten table that the manifest does not name")
+
+
+def _shard_name(info: ObjectInfo) -> str:
+    match = _ATTEMPT.match(info.key)
+    return match["shard"] if match else ""

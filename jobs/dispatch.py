@@ -1,0 +1,105 @@
+"""Dispatch: which shard goes out next, and what is known of those that came back broken."""
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from actors.errors import Problem
+from actors.records import Shard, ShardOrder
+from jobs.plan import Plan
+from jobs.retry import Rework
+
+STRIKES = 3
+"""Deaths of a worker with the same image on its device, after which the image is a failed row."""
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What went wrong with one shard so far."""
+
+    attempts: int = 0
+    strikes: Counter[str] = field(default_factory=Counter)
+
+
+class Dispatch:
+    """Hands out each pending shard once, and again when it comes back unmade.
+
+    Pending shards are found lazily and only those that broke are remembered, so memory does not grow with the job.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        pending: dict[int, Iterator[int]],
+        max_attempts: int,
+        rework: Mapping[int, Rework] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._pending = pending
+        self._max_attempts = max_attempts
+        self._rework = rework
+        self._returned: dict[int, deque[int]] = {lane: deque() for lane in pending}
+        self._trouble: dict[int, Trouble] = {}
+
+    def next(self, lane: int) -> ShardOrder | None:
+        """The next shard of this lane to be made, or None while there is none: one may still come back."""
+        returned = self._returned[lane]
+        index = returned.popleft() if returned else next(self._pending[lane], None)
+        return None if index is None else self._order(self._plan.shard(index))
+
+    def made(self, index: int) -> None:
+        """Forget the troubles of a shard that is committed."""
+        self._trouble.pop(index, None)
+
+    def give_back(self, shard: Shard) -> None:
+        """The shard was not begun, or was dropped on purpose: no fault of its own."""
+        self._returned[shard.lane].appendleft(shard.index)
+
+    def struck(self, shard: Shard, announced: Iterable[str]) -> None:
+        """A worker died or hung while it had the shard, with these images on its device or about to be.
+
+        They run alone next time. A death that no image explains counts against the shard itself.
+        """
+        trouble = self._trouble.setdefault(shard.index, Trouble())
+        keys = list(announced)
+        trouble.strikes.update(keys)
+        if not keys:
+            trouble.attempts += 1
+        self._returned[shard.lane].append(shard.index)
+
+    def broke(self, shard: Shard) -> bool:
+        """A worker could not do the shard, and said so. Whether it is worth another attempt."""
+        trouble = self._trouble.setdefault(shard.index, Trouble())
+        trouble.attempts += 1
+        self._returned[shard.lane].append(shard.index)
+        return trouble.attempts < self._max_attempts
+
+    def _order(self, shard: Shard) -> ShardOrder:
+        only = self._rework[shard.index].keys if self._rework is not None else None
+        trouble = self._trouble.get(shard.index)
+        if trouble is None:
+            return ShardOrder(shard=shard, only=only)
+        condemned = {key: _killer(deaths) for key, deaths in trouble.strikes.items() if deaths >= STRIKES}
+        return ShardOrder(
+            shard=shard,
+            alone=frozenset(trouble.strikes) - condemned.keys(),
+            condemned=condemned,
+            verdict=_given_up(trouble.attempts) if trouble.attempts >= self._max_attempts else None,
+            only=only,
+        )
+
+
+def _killer(deaths: int) -> Problem:
+    return Problem(
+        "LM1606",
+        f"the worker's process died {deaths} times with this image on its device",
+        help="look for the cause in logs/, then `lightmill retry` makes this image again",
+    )
+
+
+def _given_up(attempts: int) -> Problem:
+    return Problem(
+        "LM1607",
+        f"the shard was tried {attempts} times, and its worker died each time before an image could be blamed",
+        help="look for the cause in logs/, then `lightmill retry` makes these images again",
+    )

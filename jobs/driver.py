@@ -1,0 +1,235 @@
+"""Driver: hands shards to workers until every one is committed."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+from actors.errors import InputError, LightmillError, Problem, RunError, Stopped, StorageError
+from actors.metadata import ShardHeader
+from actors.recipe import LaneRecipe
+from actors.records import Shard, ShardReport
+from jobs.catalog import Catalog
+from jobs.commit import Committer, DataMissing
+from jobs.dispatch import Dispatch
+from jobs.leash import Leash
+from jobs.plan import Plan
+from jobs.pool import Beaten, Broke, Died, Event, Made, Ready, WorkerPool
+from jobs.retry import Rework
+from jobs.status import Progress
+
+_log = logging.getLogger(__name__)
+
+IN_HAND = 2
+"""Shards a worker has at once: one denoising, one uploading. So many are lost, at most, when it dies."""
+COMMITTERS = 4
+STILLBORN = 3
+"""Workers of a lane that die in a row while they load their model, after which the job is given up."""
+POLL_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class _Seat:
+    """One worker, as the driver sees it."""
+
+    lane: int
+    ready: bool = False
+    announced: dict[int, tuple[str, ...] | None] = field(default_factory=dict)
+    """By shard in hand: the images that are on the device or next; None while it has not begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a driver drives: the promise, what exists of it, and the means to commit more."""
+
+    plan: Plan
+    recipes: tuple[LaneRecipe, ...]
+    workers: tuple[int, ...]
+    """How many workers each lane may have."""
+    catalog: Catalog
+    committer: Committer
+    max_attempts: int
+    rework: Mapping[int, Rework] | None = None
+    """Of `retry`: the images to be made again, by shard; the catalog then counts all others as committed."""
+
+
+class Driver:
+    """The loop of one run. One thread decides; a few others wait for the store to take commits."""
+
+    def __init__(
+        self,
+        work: Work,
+        pool: WorkerPool,
+        progress: Progress,
+        leash: Leash,
+    ) -> None:
+        self._work = work
+        self._pool = pool
+        self._progress = progress
+        self._leash = leash
+        lanes = range(len(work.recipes))
+        pending = {lane: work.catalog.pending(work.plan.lane_shards(lane)) for lane in lanes}
+        self._dispatch = Dispatch(work.plan, pending, work.max_attempts, work.rework)
+        self._left = {lane: sum(1 for _ in work.catalog.pending(work.plan.lane_shards(lane))) for lane in lanes}
+        """Shards of each lane that are neither committed nor in anybody's hand."""
+        self._seats: dict[str, _Seat] = {}
+        self._stillborn = dict.fromkeys(lanes, 0)
+        self._committing = 0
+        self._committed: SimpleQueue[tuple[ShardReport, Future[ShardHeader]]] = SimpleQueue()
+
+    def run(self) -> None:
+        """Return once every shard is committed, or, when asked to stop, once all that was begun is put away.
+
+        Raises the `LightmillError` that ended the run; what was committed stays.
+        """
+        with ThreadPoolExecutor(COMMITTERS, thread_name_prefix="commit") as committers:
+            told = False
+            while not self._work.catalog.complete:
+                if self._leash.stopping.is_set():
+                    if not told:
+                        self._pool.stop()
+                        self._progress.state, told = "stopping", True
+                    if not self._committing and not any(seat.announced for seat in self._seats.values()):
+                        return
+                else:
+                    self._recruit()
+                    self._hand_out()
+                for event in self._pool.poll(POLL_SECONDS):
+                    self._take(event, committers)
+                self._settle()
+                self._progress.heartbeat(self._leash.status)
+
+    def _say(self, text: str) -> None:
+        _log.info(text)
+        self._leash.say(text)
+
+    def _recruit(self) -> None:
+        for lane, recipe in enumerate(self._work.recipes):
+            seated = sum(seat.lane == lane for seat in self._seats.values())
+            in_hand = sum(len(seat.announced) for seat in self._seats.values() if seat.lane == lane)
+            for _ in range(min(self._work.workers[lane], self._left[lane] + in_hand) - seated):
+                self._seats[self._pool.start(recipe)] = _Seat(lane)
+        self._progress.workers_wanted = len(self._seats)
+
+    def _hand_out(self) -> None:
+        """First everyone one shard, then everyone a second, so that near the end nobody queues while another idles."""
+        if self._committing > COMMITTERS + 2 * len(self._seats):
+            return  # the store is slow: more reports would only wait in memory
+        seated = Counter(seat.lane for seat in self._seats.values())
+        for depth in range(IN_HAND):
+            for worker, seat in self._seats.items():
+                enough = self._left[seat.lane] >= (seated[seat.lane] if depth else 1)
+                if seat.ready and len(seat.announced) == depth and enough:
+                    self._assign(worker, seat)
+
+    def _assign(self, worker: str, seat: _Seat) -> None:
+        order = self._dispatch.next(seat.lane)
+        if order is not None:
+            self._left[seat.lane] -= 1
+            seat.announced[order.shard.index] = None
+            self._pool.assign(worker, order)
+
+    def _take(self, event: Event, committers: ThreadPoolExecutor) -> None:
+        match event:
+            case Ready(worker, info):
+                seat = self._seats[worker]
+                seat.ready = True
+                self._stillborn[seat.lane] = 0
+                self._progress.state = "running"
+                self._progress.workers = sum(seat.ready for seat in self._seats.values())
+                self._say(f"worker {worker} is ready: {info.model} on {info.device}")
+            case Beaten(worker, shard, beat):
+                self._seats[worker].announced[shard.index] = beat.announced
+                self._progress.making(shard.index, beat.done, beat.failed)
+            case Made(worker, report):
+                self._seats[worker].announced.pop(report.shard.index)
+                self._committing += 1
+                committers.submit(self._commit, report).add_done_callback(
+                    lambda future: self._committed.put((report, future))
+                )
+            case Broke(worker, shard, error):
+                self._broke(worker, shard, error)
+            case Died(worker, shards, reason):
+                self._died(worker, shards, reason)
+
+    def _commit(self, report: ShardReport) -> ShardHeader:
+        rework = self._work.rework
+        if rework is None:
+            return self._work.committer.commit(report)
+        return self._work.committer.replace(report, rework[report.shard.index].attempt)
+
+    def _settle(self) -> None:
+        """Take note of what the committers have done."""
+        while True:
+            try:
+                report, future = self._committed.get_nowait()
+            except Empty:
+                return
+            self._committing -= 1
+            shard = report.shard
+            try:
+                header = future.result()
+            except DataMissing as error:
+                self._say(str(error))
+                self._retry(shard, error)
+                continue
+            if header.attempt != report.attempt:
+                self._say(f"shard {shard.index} was committed by another attempt ({header.attempt}); ours is dropped")
+            self._work.catalog.add(shard.index)
+            self._dispatch.made(shard.index)
+            self._progress.committed(
+                shard.index,
+                rows=report.rows,
+                failed=report.failed,
+                filtered=report.filtered,
+                seconds=report.seconds,
+            )
+
+    def _broke(self, worker: str, shard: Shard | None, error: LightmillError) -> None:
+        if shard is None:  # the model cannot be loaded, and will not be next time
+            raise error
+        self._seats[worker].announced.pop(shard.index, None)
+        self._progress.dropped(shard.index)
+        if isinstance(error, Stopped):
+            self._left[shard.lane] += 1
+            self._dispatch.give_back(shard)
+            return
+        self._say(f"worker {worker} could not make shard {shard.index}: {error}")
+        if isinstance(error, InputError):
+            raise error
+        self._retry(shard, error)
+
+    def _retry(self, shard: Shard, error: LightmillError) -> None:
+        worth_it = self._dispatch.broke(shard)
+        if isinstance(error, StorageError) and not worth_it:
+            raise error
+        self._left[shard.lane] += 1
+
+    def _died(self, worker: str, shards: tuple[Shard, ...], reason: str) -> None:
+        seat = self._seats.pop(worker)
+        self._progress.workers = sum(other.ready for other in self._seats.values())
+        self._say(f"worker {worker} died with {len(shards)} shards in hand: {reason}")
+        if not seat.ready:
+            self._stillborn[seat.lane] += 1
+            if self._stillborn[seat.lane] == STILLBORN:
+                raise RunError(_stillborn(self._work.recipes[seat.lane].model.model, reason))
+        blamed = any(seat.announced.get(shard.index) for shard in shards)
+        for shard in shards:
+            announced = seat.announced.get(shard.index)
+            self._progress.dropped(shard.index)
+            self._left[shard.lane] += 1
+            if announced or (announced == () and not blamed):
+                self._dispatch.struck(shard, announced)
+            else:
+                self._dispatch.give_back(shard)
+
+
+def _stillborn(model: str, reason: str) -> Problem:
+    return Problem(
+        "LM1609",
+        f"{STILLBORN} workers died while they loaded {model}",
+        value=reason,
+        help="see logs/ and the memory of the machine",
+    )

@@ -1,0 +1,68 @@
+"""Engine: Ray itself, either a private one for this run or a cluster that is already running."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.errors import ClusterError, Problem
+
+OBJECT_STORE_BYTES = 128 * 1024**2
+"""Only reports travel, about 200 kB a shard: pixels never enter Ray's object store."""
+
+
+@contextlib.contextmanager
+def engine(address: str | None, workers: int) -> Iterator[None]:
+    """Connect to Ray for the length of a run. Raises `ClusterError`.
+
+    Without an address, Ray is started on this machine, without a dashboard, and ends with this process (see
+    `jobs.__main__` for what keeps it to itself). With one, the code travels along, so that the nodes need
+    nothing of ours installed.
+    """
+    common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    if address is None:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            num_cpus=max(os.cpu_count() or 1, workers),
+            object_store_memory=OBJECT_STORE_BYTES,
+            **common,
+        )
+    else:
+        with tempfile.TemporaryDirectory(prefix="lightmill-code-") as code:
+            _copy_code(code)
+            try:
+                ray.init(address=address, runtime_env={"working_dir": code}, **common)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise ClusterError(_unreachable(address, error)) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def gpus() -> float:
+    """GPUs of the cluster, as far as it is up."""
+    return float(ray.cluster_resources().get("GPU", 0))
+
+
+def _copy_code(folder: str) -> None:
+    """The three packages, next to each other, as Ray's `working_dir`: from a checkout or a wheel alike."""
+    for package in ("actors", "jobs", "cluster"):
+        source = Path(str(resources.files(package)))
+        shutil.copytree(source, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def _unreachable(address: str, error: Exception) -> Problem:
+    return Problem(
+        "LM1501",
+        f"no Ray cluster answers at {address}",
+        value=str(error).strip().partition("\n")[0][:300],
+        help="is it up, and has this shell its token (RAY_AUTH_MODE, RAY_AUTH_TOKEN)?",
+    )

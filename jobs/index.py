@@ -1,0 +1,187 @@
+"""Index: every file of a finished job, so that readers never need to list the store.
+
+`index.parquet` has a row per data file and one per metadata file; `shards.txt` names the committed tars, one a line.
+Both are written when the job is complete, under the lease, and removed before `retry` changes anything.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice, zip_longest
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from actors import crash, metadata
+from actors.errors import NotFound
+from actors.records import SCHEMA_VERSION
+from actors.storage.bucket import Bucket, ObjectInfo
+from jobs.catalog import PREFIX
+
+T = TypeVar("T")
+KEY = "index.parquet"
+SHARDS_KEY = "shards.txt"
+READERS = 16
+AT_ONCE = 256
+"""Metadata files in memory while the index is built: about 200 kB each."""
+SCHEMA = pa.schema(
+    [
+        ("shard", pa.int64()),
+        ("kind", pa.string()),
+        ("file", pa.string()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("attempt", pa.string()),
+        ("etag", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a finished job came to. Counts are images."""
+
+    images: int
+    ok: int
+    failed: int
+    filtered: int
+    shards: int
+    data_files: int
+    data_bytes: int
+
+    @property
+    def failed_share(self) -> float:
+        """Of all promised images, how many are failed rows."""
+        return self.failed / self.images if self.images else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    rows: list[dict[str, Any]]
+    statuses: Counter[str]
+
+
+def build(bucket: Bucket) -> Totals:
+    """Read every shard's metadata and write the index. The caller holds the lease, and no worker of its own lives."""
+    statuses: Counter[str] = Counter()
+    shards = files = data_bytes = 0
+    with (
+        bucket.upload(SHARDS_KEY) as tars,
+        bucket.upload(KEY) as upload,
+        pq.ParquetWriter(_Sink(upload), SCHEMA, compression="zstd") as writer,
+    ):
+        for entries in _in_groups(_entries(bucket)):
+            rows = [row for entry in entries for row in entry.rows]
+            writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+            data = [row for row in rows if row["kind"] == "data"]
+            tars.write("".join(f"{row['file']}\n" for row in data if row["file"].endswith(".tar")).encode())
+            shards += len(entries)
+            files += len(data)
+            data_bytes += sum(row["bytes"] for row in data)
+            for entry in entries:
+                statuses.update(entry.statuses)
+        totals = Totals(
+            images=statuses.total(),
+            ok=statuses["ok"],
+            failed=statuses["failed"],
+            filtered=statuses["filtered"],
+            shards=shards,
+            data_files=files,
+            data_bytes=data_bytes,
+        )
+        writer.add_key_value_metadata({"schema_version": str(SCHEMA_VERSION), "totals": json.dumps(asdict(totals))})
+        writer.close()
+        tars.complete()
+        crash.point("index.put")
+        upload.complete()
+    return totals
+
+
+def remove(bucket: Bucket) -> None:
+    """Take the index away before what it describes is changed."""
+    for key in (KEY, SHARDS_KEY):
+        bucket.delete(key)
+    crash.point("index.removed")
+
+
+def read_totals(bucket: Bucket) -> Totals | None:
+    """The totals of a finished job, if its index is there and describes exactly the metadata that can be listed."""
+    try:
+        with bucket.open(KEY) as file:
+            index = pq.ParquetFile(file)
+            described = _described(index)
+            found = ((info.key, info.etag) for info in bucket.list(PREFIX))
+            if any(one != other for one, other in zip_longest(described, found)):
+                return None
+            return Totals(**json.loads(index.metadata.metadata[b"totals"]))
+    except NotFound:
+        return None
+
+
+def tars(bucket: Bucket) -> list[str]:
+    """The committed tars of a finished job."""
+    return bucket.get(SHARDS_KEY).decode().splitlines()
+
+
+def _described(index: pq.ParquetFile) -> Iterator[tuple[str, str]]:
+    for batch in index.iter_batches(columns=["kind", "file", "etag"]):
+        for row in batch.to_pylist():
+            if row["kind"] == "metadata":
+                yield row["file"], row["etag"]
+
+
+def _entries(bucket: Bucket) -> Iterator[_Entry]:
+    with ThreadPoolExecutor(READERS, thread_name_prefix="index") as readers:
+        for infos in _in_groups(bucket.list(PREFIX)):
+            yield from readers.map(lambda info: _entry(bucket, info), infos)
+
+
+def _entry(bucket: Bucket, info: ObjectInfo) -> _Entry:
+    data = bucket.get(info.key)
+    shard = metadata.read_metadata(data)
+    header = shard.header
+    own = {
+        "kind": "metadata",
+        "file": info.key,
+        "rows": shard.table.num_rows,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "etag": info.etag,
+    }
+    rows = [own, *({"kind": "data", **asdict(file)} for file in header.files)]
+    common = {"shard": header.shard.index, "attempt": header.attempt}
+    return _Entry([{**common, **row} for row in rows], Counter(shard.table["status"].to_pylist()))
+
+
+def _in_groups(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while group := list(islice(iterator, AT_ONCE)):
+        yield group
+
+
+class _Sink:
+    """What pyarrow needs of a file to write Parquet into an upload."""
+
+    closed = False
+    mode = "wb"
+
+    def __init__(self, upload: Any) -> None:  # noqa: ANN401
+        self._upload = upload
+        self._position = 0
+
+    def write(self, data: bytes) -> int:
+        self._upload.write(bytes(data))
+        self._position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._position
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,66 @@
+"""Lanes: what each model's workers are told, and how many workers it gets."""
+
+import os
+
+from actors.recipe import LaneRecipe
+from actors.settings import ModelSettings
+from jobs.manifest import Manifest
+from jobs.spec import JobSpec
+
+WITHOUT_GPU = {"fake", "tiny"}
+MOST_THREADS = 8
+"""More threads than this make one image slower, not faster: its tensors are small."""
+
+
+def default_threads(settings: ModelSettings) -> int:
+    """CPU threads of a worker, where the job does not say. Chosen once and kept in the manifest, since the bytes of a
+    picture made on a CPU depend on it."""
+    return settings.threads or min(os.cpu_count() or 1, MOST_THREADS)
+
+
+def most_workers(spec: JobSpec) -> int:
+    """For how many workers a Ray of our own must have room."""
+    return sum(_asked(settings) for settings in spec.models)
+
+
+def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRecipe, ...]:
+    """What the workers of each lane are told: as promised, except for what this run may choose anew."""
+    return tuple(
+        LaneRecipe(
+            lane=lane,
+            model=settings.model_copy(
+                update={"threads": manifest.threads[lane], "gpus_per_worker": _gpus_per_worker(settings, gpus)}
+            ),
+            table=manifest.table,
+            columns=spec.columns,
+            overrides=spec.overrides,
+            seed=spec.seed,
+            images_per_prompt=spec.images_per_prompt,
+            output=spec.output,
+            sink=spec.sink,
+            encoding=spec.encoding,
+            checks=spec.checks,
+            storage=spec.storage,
+            batch_timeout_seconds=spec.limits.batch_timeout_seconds,
+        )
+        for lane, settings in enumerate(spec.models)
+    )
+
+
+def lane_workers(recipe: LaneRecipe, gpus: float) -> int:
+    """How many workers a lane gets: as many as it may have, or one per GPU share of the cluster."""
+    settings = recipe.model
+    if settings.workers.max is not None:
+        return settings.workers.max
+    share = settings.gpus_per_worker or 0
+    return max(_asked(settings), int(gpus / share) if share else 1)
+
+
+def _gpus_per_worker(settings: ModelSettings, gpus: float) -> float:
+    if settings.gpus_per_worker is not None:
+        return settings.gpus_per_worker
+    return 1.0 if gpus and settings.model.partition(":")[0] not in WITHOUT_GPU else 0.0
+
+
+def _asked(settings: ModelSettings) -> int:
+    return settings.workers.max or settings.workers.min

@@ -1,0 +1,131 @@
+"""Manifest: what was promised. Written once, under the lease; every later run is held to it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import PlainSerializer, PlainValidator, ValidationError
+
+from actors.errors import InputError, NotFound, Problem
+from actors.records import SCHEMA_VERSION
+from actors.settings import Settings
+from actors.storage.bucket import Bucket
+from actors.storage.probe import StoreClass
+from actors.tables.table import PromptTable
+from jobs.plan import Plan
+from jobs.spec import JobSpec
+
+KEY = "manifest.json"
+FREE = {"name", "output", "storage", "limits", "prompts"}
+"""Fields of a job that may differ from one run to the next: they change neither the pictures nor their places. The
+table is held to its identity instead of to the words that named it."""
+FREE_OF_A_MODEL = {"workers", "gpus_per_worker", "threads"}
+
+Table = Annotated[
+    PromptTable,
+    PlainValidator(lambda value: value if isinstance(value, PromptTable) else PromptTable.from_dict(value)),
+    PlainSerializer(PromptTable.to_dict),
+]
+
+
+class Manifest(Settings):
+    """`manifest.json`: the job as it was first run, and the table as it then was."""
+
+    schema_version: int = SCHEMA_VERSION
+    spec: JobSpec
+    fingerprint: str
+    table: Table
+    lane_rows: tuple[int, ...]
+    threads: tuple[int, ...]
+    """CPU threads of a worker, lane by lane: chosen at the first run where the job left it open."""
+    rows: int
+    images: int
+    shards: int
+    store: StoreClass
+    created_at: datetime
+    versions: dict[str, str]
+    commit: str | None = None
+    """Of the code, where it ran from a checkout."""
+
+    @property
+    def plan(self) -> Plan:
+        """Which rows make which shard."""
+        return Plan(self.lane_rows, self.spec.rows_per_shard, self.spec.images_per_prompt)
+
+    @classmethod
+    def load(cls, bucket: Bucket) -> Self | None:
+        """The output's manifest, or None where nothing was promised yet. Raises `InputError` on one it cannot read."""
+        try:
+            text = bucket.get(KEY)
+        except NotFound:
+            return None
+        try:
+            version = json.loads(text)["schema_version"]
+            if version > SCHEMA_VERSION:
+                raise InputError(_too_new(bucket.url, version))
+            return cls.model_validate_json(text)
+        except (ValueError, KeyError, ValidationError) as error:
+            problem = Problem("LM1312", f"{bucket.url}/{KEY} is not a manifest of lightmill", value=str(error)[:200])
+            raise InputError(problem) from error
+
+    def write(self, bucket: Bucket) -> None:
+        """Promise. The caller holds the lease and has seen that there is no manifest."""
+        bucket.put(KEY, self.model_dump_json(indent=1).encode())
+
+    def refuse_another(self, spec: JobSpec, identity: Mapping[str, Any], url: str) -> None:
+        """Raise `InputError` naming every field in which this job differs from what was promised."""
+        differences = list(_differences(promise(self.spec, asdict(self.table.identity)), promise(spec, identity)))
+        if differences:
+            raise InputError(
+                *(
+                    Problem(
+                        "LM1307",
+                        f"{url} holds another job: {field} was {_short(before)}, is now {_short(after)}",
+                        where=field,
+                        help="use a new output, or put the field back",
+                    )
+                    for field, before, after in differences
+                )
+            )
+
+
+def promise(spec: JobSpec, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the pictures and their places, and nothing else."""
+    fields = {name: value for name, value in spec.dump().items() if name not in FREE | {"models"}}
+    models = [
+        {name: value for name, value in model.items() if name not in FREE_OF_A_MODEL} for model in spec.dump()["models"]
+    ]
+    return {**fields, "models": models, "table": dict(identity)}
+
+
+def fingerprint(spec: JobSpec, identity: Mapping[str, Any]) -> str:
+    """SHA-256 of the promise, in hex."""
+    canonical = json.dumps(promise(spec, identity), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:  # noqa: ANN401
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in sorted(before.keys() | after.keys()):
+            yield from _differences(before.get(name), after.get(name), f"{path}.{name}" if path else name)
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for number, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from _differences(one, other, f"{path}[{number}]")
+    elif before != after:
+        yield path, before, after
+
+
+def _short(value: Any) -> str:  # noqa: ANN401
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _too_new(url: str, version: int) -> Problem:
+    return Problem(
+        "LM1313",
+        f"{url} was written by a newer lightmill (schema {version}, this one reads up to {SCHEMA_VERSION})",
+        help="upgrade lightmill",
+    )

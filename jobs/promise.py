@@ -1,0 +1,117 @@
+"""Promise: the step from a job as it is asked for to a manifest that every later run is held to."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+
+from actors import crash
+from actors.storage.bucket import Bucket
+from actors.storage.probe import StoreClass, probe
+from actors.tables.rewrite import rewrite
+from actors.tables.routes import route
+from actors.tables.source import TableSource, open_source, source_version
+from actors.tables.table import PromptTable, TableIdentity
+from jobs.checks import check_rows, refuse_bad
+from jobs.lanes import default_threads
+from jobs.manifest import Manifest, fingerprint
+from jobs.order import RunOrder
+from jobs.plan import Plan
+
+Say = Callable[[str], None]
+LIBRARIES = ("lightmill", "ray", "torch", "diffusers", "transformers", "pyarrow")
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What an output holds already, or what is about to be promised there."""
+
+    order: RunOrder
+    manifest: Manifest | None
+    source: TableSource | None
+    store: StoreClass
+    say: Say
+
+    @property
+    def kept(self) -> bool:
+        """Whether the output is bound by a manifest."""
+        return self.manifest is not None
+
+    def keep(self, bucket: Bucket) -> Manifest:
+        """The manifest of the output, written now if there was none. The caller holds the lease."""
+        manifest = self.manifest or Manifest.load(bucket)
+        if manifest is not None:
+            _hold_to(manifest, self.order, bucket)
+            return manifest
+        assert self.source is not None
+        table = self._table(self.source, bucket)
+        manifest = _manifest(self.order, table, self.store)
+        crash.point("manifest.put")
+        manifest.write(bucket)
+        crash.point("manifest.done")
+        return manifest
+
+    def _table(self, source: TableSource, bucket: Bucket) -> PromptTable:
+        spec = self.order.spec
+        if source.needs_rewrite:
+            self.say(f"rewriting {source.rows:,} rows to {bucket.url}/prompts/, once")
+            table = rewrite(source, bucket, spec.storage)
+        else:
+            table = source.table()
+        if "model" not in spec.overrides:
+            return table
+        names = [settings.model for settings in spec.models]
+        return route(table, spec.columns.get("model", "model"), names, spec.storage)
+
+
+def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
+    """See what the output is bound to, or that the job can be promised there. Changes nothing but the probe's traces.
+
+    Raises `InputError` with all that is wrong with the job, its model and its table.
+    """
+    manifest = Manifest.load(bucket)
+    if manifest is not None:
+        _hold_to(manifest, order, bucket)
+        return Promise(order, manifest, None, manifest.store, say)
+    source = open_source(order.spec.prompts, order.spec.storage)
+    refuse_bad(check_rows(source, order.spec, order.check), order.spec.limits)
+    return Promise(order, None, source, probe(bucket), say)
+
+
+def _hold_to(manifest: Manifest, order: RunOrder, bucket: Bucket) -> None:
+    if order.purpose == "retry":
+        return
+    uri = order.spec.prompts
+    identity = TableIdentity(uri, source_version(uri, order.spec.storage), manifest.table.rows)
+    manifest.refuse_another(order.spec, asdict(identity), bucket.url)
+
+
+def _manifest(order: RunOrder, table: PromptTable, store: StoreClass) -> Manifest:
+    spec = order.spec
+    lane_rows = tuple(table.lane_rows(lane) for lane in range(len(spec.models)))
+    plan = Plan(lane_rows, spec.rows_per_shard, spec.images_per_prompt)
+    return Manifest(
+        spec=spec,
+        fingerprint=fingerprint(spec, asdict(table.identity)),
+        table=table,
+        lane_rows=lane_rows,
+        threads=tuple(default_threads(settings) for settings in spec.models),
+        rows=table.rows,
+        images=plan.images,
+        shards=plan.shards,
+        store=store,
+        created_at=datetime.now(UTC),
+        versions=_versions(),
+        commit=order.commit,
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Of the libraries that make the pictures, as far as they are installed where the driver runs."""
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

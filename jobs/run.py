@@ -1,0 +1,149 @@
+"""Run: one driver's way from the order to the exit status."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from actors.errors import LightmillError, Problem, TooManyFailures
+from actors.logs import LogFile
+from actors.storage.bucket import Bucket
+from actors.storage.opening import open_bucket
+from jobs import card, index
+from jobs.catalog import Catalog
+from jobs.commit import Committer
+from jobs.driver import Driver, Work
+from jobs.engine import engine, gpus
+from jobs.index import Totals
+from jobs.lanes import lane_recipes, lane_workers, most_workers
+from jobs.lease import Lease
+from jobs.leash import Leash
+from jobs.manifest import Manifest
+from jobs.order import RunOrder
+from jobs.pool import RayPool
+from jobs.promise import make_promise
+from jobs.retry import Rework, find_rework
+from jobs.status import Progress
+
+Words = dict[str, Any]
+
+
+def run(order: RunOrder, leash: Leash) -> int:
+    """Do what the order says, tell the leash how it goes, and return the exit status."""
+    begun = time.monotonic()
+    try:
+        words = _Run(order, leash).go()
+        exit_code: int = words.pop("exit_code", 0)
+    except LightmillError as error:
+        leash.fail(error)
+        words = {"message": "not finished; what is committed stays, and the same command resumes"}
+        exit_code = error.exit_code
+    leash.end(exit_code, {**words, "wall": round(time.monotonic() - begun, 3)})
+    return exit_code
+
+
+class _Run:
+    """The steps of a run, which share an output."""
+
+    def __init__(self, order: RunOrder, leash: Leash) -> None:
+        self._order = order
+        self._leash = leash
+        self._bucket: Bucket = open_bucket(order.spec.output, order.spec.storage)
+
+    def go(self) -> Words:
+        """Promise, generate and finish, as far as each is still to be done; then the words for the end."""
+        promise = make_promise(self._bucket, self._order, self._leash.say)
+        if promise.kept and self._order.purpose == "run" and (totals := index.read_totals(self._bucket)):
+            return self._end(totals, "everything is already there: nothing was generated")
+        with (
+            Lease(self._bucket, promise.store, self._order.purpose, self._leash.say) as lease,
+            LogFile(self._bucket, "driver"),
+        ):
+            manifest = promise.keep(self._bucket)
+            committer = Committer(self._bucket, lease, manifest.store)
+            if self._order.purpose == "run":
+                return self._make(manifest, committer, Catalog.read(self._bucket, manifest.shards))
+            return self._retry(manifest, committer)
+
+    def _retry(self, manifest: Manifest, committer: Committer) -> Words:
+        rework = find_rework(self._bucket, self._order.only)
+        if not rework:
+            return {"message": f"nothing to retry: no committed row is {self._order.only}"}
+        index.remove(self._bucket)
+        return self._make(manifest, committer, Catalog.all_but(rework.keys(), manifest.shards), rework)
+
+    def _make(
+        self,
+        manifest: Manifest,
+        committer: Committer,
+        catalog: Catalog,
+        rework: Mapping[int, Rework] | None = None,
+    ) -> Words:
+        progress = Progress(self._bucket, manifest.spec.name, manifest.images, manifest.plan.images_of(catalog))
+        try:
+            if not catalog.complete:
+                self._generate(manifest, committer, catalog, progress, rework)
+            progress.state = "finished" if catalog.complete else "stopped"
+            totals = self._finish(manifest) if catalog.complete else None
+        except LightmillError as error:
+            progress.state, progress.message = "failed", error.problems[0].message
+            raise
+        finally:
+            progress.close()
+        return {**self._end(totals, "finished"), **progress.made()}
+
+    def _generate(
+        self,
+        manifest: Manifest,
+        committer: Committer,
+        catalog: Catalog,
+        progress: Progress,
+        rework: Mapping[int, Rework] | None,
+    ) -> None:
+        spec = self._order.spec
+        with engine(self._order.address, most_workers(spec)):
+            recipes = lane_recipes(manifest, spec, gpus())
+            pool = RayPool(silence_seconds=spec.limits.batch_timeout_seconds)
+            work = Work(
+                plan=manifest.plan,
+                recipes=recipes,
+                workers=tuple(lane_workers(recipe, gpus()) for recipe in recipes),
+                catalog=catalog,
+                committer=committer,
+                max_attempts=spec.limits.max_attempts,
+                rework=rework,
+            )
+            try:
+                Driver(work, pool, progress, self._leash).run()
+            finally:
+                pool.close()
+
+    def _finish(self, manifest: Manifest) -> Totals | None:
+        """Write what a finished job has; every worker of this driver has ended. None while shards are missing."""
+        if not Catalog.read(self._bucket, manifest.shards).complete:
+            return None  # of a retry before the job was finished
+        totals = index.build(self._bucket)
+        card.write(self._bucket, manifest, totals, index.tars(self._bucket))
+        return totals
+
+    def _end(self, totals: Totals | None, message: str) -> Words:
+        if totals is None:
+            stopped = self._leash.stopping.is_set()
+            message = "stopped" if stopped else "retried, but the job itself is not finished"
+            help_ = f"{message}; `lightmill run` with the same job makes what is missing"
+            return {"message": help_, "exit_code": self._leash.exit_code if stopped else 0}
+        words: Words = {"message": message, "totals": asdict(totals)}
+        allowed = self._order.spec.limits.max_failed_share
+        if totals.failed_share > allowed:
+            self._leash.fail(TooManyFailures(_too_many(self._bucket.url, totals, allowed)))
+            words["exit_code"] = TooManyFailures.exit_code
+        return words
+
+
+def _too_many(url: str, totals: Totals, allowed: float) -> Problem:
+    return Problem(
+        "LM1611",
+        f"{totals.failed:,} of {totals.images:,} images failed ({totals.failed_share:.1%}), {allowed:.1%} are allowed",
+        where=url,
+        help=f"see error_code in the metadata; `lightmill retry {url}` makes the failed ones again",
+    )

@@ -1,0 +1,152 @@
+"""Status: how far a job is. The driver's heartbeat in the store, so that it can be read with no cluster alive."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+from actors.errors import NotFound
+from actors.records import SCHEMA_VERSION
+from actors.settings import Settings
+from actors.storage.bucket import Bucket
+
+KEY = "status.json"
+WRITE_SECONDS = 5.0
+TELL_SECONDS = 0.5
+WINDOW_SECONDS = 60.0
+"""Over which images per second are counted: long enough to smooth batches, short enough to follow a change."""
+
+State = Literal["starting", "running", "stopping", "stopped", "finished", "failed"]
+
+
+class Status(Settings):
+    """`status.json`. Counts are images; of those, `done` have been made, whatever became of them."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    output: str
+    state: State
+    total: int
+    done: int
+    committed: int
+    failed: int
+    filtered: int
+    images_per_second: float
+    eta_seconds: float | None
+    workers: int
+    workers_wanted: int
+    seconds: dict[str, float]
+    """Of all workers together, by cause."""
+    started_at: datetime
+    updated_at: datetime
+    message: str = ""
+
+    @classmethod
+    def load(cls, bucket: Bucket) -> Self | None:
+        """The last heartbeat, or None where no job has run."""
+        try:
+            return cls.model_validate_json(bucket.get(KEY))
+        except NotFound:
+            return None
+
+
+class Progress:
+    """Counts what happens in this run, and writes the heartbeat in the background, never waiting for the store.
+
+    `failed` and `filtered` are of this run alone: what earlier runs left is counted when the index is built.
+    """
+
+    def __init__(self, bucket: Bucket, name: str, total: int, committed: int) -> None:
+        self._bucket = bucket
+        self._name = name
+        self._total = total
+        self._committed = self._before = committed
+        self._failed = 0
+        self._filtered = 0
+        self._begun = time.monotonic()
+        self._in_hand: dict[int, tuple[int, int]] = {}
+        self._seconds: Counter[str] = Counter()
+        self._history: deque[tuple[float, int]] = deque()
+        self._started = datetime.now(UTC)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="status")
+        self._writing: Future[object] | None = None
+        self._written = 0.0
+        self._told = 0.0
+        self.state: State = "starting"
+        self.message = ""
+        self.workers = 0
+        self.workers_wanted = 0
+
+    def making(self, shard: int, done: int, failed: int) -> None:
+        """A shard that is not committed yet has come so far."""
+        self._in_hand[shard] = (done, failed)
+
+    def dropped(self, shard: int) -> None:
+        """A shard came back unmade."""
+        self._in_hand.pop(shard, None)
+
+    def committed(self, shard: int, *, rows: int, failed: int, filtered: int, seconds: Mapping[str, float]) -> None:
+        """A shard exists now."""
+        self.dropped(shard)
+        self._committed += rows
+        self._failed += failed
+        self._filtered += filtered
+        self._seconds.update(seconds)
+
+    def made(self) -> dict[str, Any]:
+        """What this run made, how fast, and where its workers' seconds went."""
+        images = self._committed - self._before
+        seconds = {cause: round(spent, 3) for cause, spent in self._seconds.items()}
+        return {"made": images, "rate": images / (time.monotonic() - self._begun), "seconds": seconds}
+
+    def status(self) -> Status:
+        """The state of things now."""
+        done = self._committed + sum(done for done, _ in self._in_hand.values())
+        rate = self._rate(done)
+        return Status(
+            name=self._name,
+            output=self._bucket.url,
+            state=self.state,
+            total=self._total,
+            done=min(done, self._total),
+            committed=self._committed,
+            failed=self._failed + sum(failed for _, failed in self._in_hand.values()),
+            filtered=self._filtered,
+            images_per_second=round(rate, 3),
+            eta_seconds=round((self._total - done) / rate, 1) if rate > 0 else None,
+            workers=self.workers,
+            workers_wanted=self.workers_wanted,
+            seconds={cause: round(seconds, 3) for cause, seconds in sorted(self._seconds.items())},
+            started_at=self._started,
+            updated_at=datetime.now(UTC),
+            message=self.message,
+        )
+
+    def heartbeat(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
+        """Tell how far things are, every half second, and write it where it can be read, every five."""
+        if time.monotonic() - self._told >= TELL_SECONDS:
+            self._told = time.monotonic()
+            tell(self.status().model_dump(mode="json"))
+        busy = self._writing is not None and not self._writing.done()
+        if busy or time.monotonic() - self._written < WRITE_SECONDS:
+            return
+        self._written = time.monotonic()
+        self._writing = self._writer.submit(self._write)
+
+    def close(self) -> None:
+        """Write the last word."""
+        self._writer.shutdown(wait=True)
+        self._write()
+
+    def _write(self) -> None:
+        self._bucket.put(KEY, self.status().model_dump_json(indent=1).encode())
+
+    def _rate(self, done: int) -> float:
+        now = time.monotonic()
+        self._history.append((now, done))
+        while now - self._history[0][0] > WINDOW_SECONDS:
+            self._history.popleft()
+        since, before = self._history[0]
+        return (done - before) / (now - since) if now > since else 0.0

@@ -1,0 +1,187 @@
+"""Verify: read an output back and compare it with what was promised, byte by byte."""
+
+import hashlib
+import io
+import random
+import tarfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from actors import metadata
+from actors.errors import InputError, NotFound, Problem, StorageError
+from actors.metadata import ShardMetadata
+from actors.records import SAMPLE_SCHEMA, DataFile, Shard, sample_key
+from actors.storage.bucket import Bucket
+from jobs import index
+from jobs.catalog import Catalog
+from jobs.clean import unreferenced
+from jobs.manifest import Manifest
+
+READERS = 8
+AT_ONCE = 64
+TAR_BLOCK = 1024 * 1024
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found in one shard. `faults` are unsound; `orphans` are files that nothing names, and no fault."""
+
+    faults: tuple[Problem, ...] = ()
+    orphans: tuple[str, ...] = ()
+    images: int = 0
+    bytes: int = 0
+
+
+def verify(bucket: Bucket, manifest: Manifest, sample: float = 1.0, seed: int = 0) -> Iterator[Checked]:
+    """Check every shard (or that share of them, chosen by `seed`): promised rows, files, hashes, offsets, schema.
+
+    Shards that are not committed, and a missing or outdated index, are faults however small the sample is.
+    """
+    plan = manifest.plan
+    catalog = Catalog.read(bucket, plan.shards)
+    if not catalog.complete:
+        yield Checked((_incomplete(bucket, plan.shards, catalog),))
+    elif index.read_totals(bucket) is None:
+        yield Checked((_fault("LM1807", "index.parquet is missing, or is not of these shards", index.KEY),))
+    chosen = random.Random(seed)  # noqa: S311 - a sample, no secret
+    shards = (plan.shard(number) for number in range(plan.shards) if number in catalog and chosen.random() < sample)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as readers:
+        while group := list(islice(shards, AT_ONCE)):
+            yield from readers.map(lambda shard: _check(bucket, manifest, shard), group)
+
+
+def _check(bucket: Bucket, manifest: Manifest, shard: Shard) -> Checked:
+    key = metadata.key(shard)
+    try:
+        found = metadata.read_metadata(bucket.get(key))
+    except (NotFound, InputError) as error:
+        return Checked((_fault("LM1802", f"the metadata cannot be read: {error.problems[0].message}", key),))
+    rows = found.table.select([name for name in SAMPLE_SCHEMA.names if name in found.table.column_names]).to_pylist()
+    faults = [*_schema_faults(found, key), *_row_faults(manifest, shard, rows, key)]
+    if not faults:
+        for file in found.header.files:
+            faults += _file_faults(bucket, file, [row for row in rows if row["file"] == file.file])
+    orphans = unreferenced(bucket, shard.name, list(bucket.list(f"images/{shard.name}-")))
+    size = sum(file.bytes for file in found.header.files)
+    return Checked(tuple(faults), tuple(info.key for info in orphans), len(rows), size)
+
+
+def _schema_faults(found: ShardMetadata, key: str) -> Iterator[Problem]:
+    for field in SAMPLE_SCHEMA:
+        if field.name not in found.table.column_names:
+            yield _fault("LM1802", f"the column {field.name} is missing", key)
+        elif found.table.schema.field(field.name).type != field.type:
+            kind = found.table.schema.field(field.name).type
+            yield _fault("LM1802", f"the column {field.name} is {kind}, should be {field.type}", key)
+
+
+def _row_faults(manifest: Manifest, shard: Shard, rows: list[Row], key: str) -> Iterator[Problem]:
+    per_prompt = manifest.spec.images_per_prompt
+    promised = (shard.stop - shard.start) * per_prompt
+    keys = [row["key"] for row in rows]
+    if len(rows) != promised:
+        yield _fault("LM1803", f"{promised} rows are promised, {len(rows)} are there", key)
+    if len(set(keys)) != len(keys):
+        yield _fault("LM1803", "an image has two rows", key, value=max(keys, key=keys.count))
+    if manifest.table.routes is None:
+        expected = {
+            sample_key(row, image, shard.lane) for row in range(shard.start, shard.stop) for image in range(per_prompt)
+        }
+        if missing := sorted(expected - set(keys)):
+            yield _fault("LM1803", f"{len(missing)} promised images have no row", key, value=missing[0])
+    for row in rows:
+        if (row["status"] == "ok") != (row["file"] is not None):
+            yield _fault("LM1803", f"a row is {row['status']}, and its file is {row['file']}", key, value=row["key"])
+
+
+def _file_faults(bucket: Bucket, file: DataFile, rows: list[Row]) -> list[Problem]:
+    try:
+        return (
+            [*_tar_faults(bucket, file, rows)] if file.file.endswith(".tar") else [*_image_faults(bucket, file, rows)]
+        )
+    except NotFound:
+        return [_fault("LM1804", "the file is not there", file.file)]
+    except (tarfile.TarError, StorageError) as error:
+        return [_fault("LM1805", f"the file cannot be read: {error}", file.file)]
+
+
+def _image_faults(bucket: Bucket, file: DataFile, rows: list[Row]) -> Iterator[Problem]:
+    data = bucket.get(file.file)
+    digest = hashlib.sha256(data).hexdigest()
+    if (len(data), digest) != (file.bytes, file.sha256):
+        yield _fault("LM1805", "size or SHA-256 is not what was recorded", file.file)
+    for row in rows:
+        if (row["file_offset"], row["file_length"], row["sha256"]) != (0, len(data), digest):
+            yield _fault("LM1806", "the image is not the one of its row", file.file, value=row["key"])
+
+
+def _tar_faults(bucket: Bucket, file: DataFile, rows: list[Row]) -> Iterator[Problem]:
+    reader = _Hashed(bucket.stream(file.file))
+    images = {f"{row['key']}.{row['format']}": row for row in rows}
+    with tarfile.open(fileobj=reader, mode="r|", bufsize=TAR_BLOCK) as tar:
+        for member in tar:
+            row = images.pop(member.name, None)
+            if row is None:
+                continue
+            extracted = tar.extractfile(member)
+            assert extracted is not None
+            found = (member.offset_data, member.size, hashlib.sha256(extracted.read()).hexdigest())
+            if found != (row["file_offset"], row["file_length"], row["sha256"]):
+                yield _fault("LM1806", "the image is not the one of its row", file.file, value=member.name)
+    reader.drain()
+    if (reader.size, reader.digest) != (file.bytes, file.sha256):
+        yield _fault("LM1805", "size or SHA-256 is not what was recorded", file.file)
+    if images:
+        yield _fault("LM1806", f"{len(images)} images are not in the tar", file.file, value=min(images))
+
+
+class _Hashed(io.RawIOBase):
+    """A stream of bytes as a file, hashed as it goes by."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
+        if not self._rest:
+            chunk = next(self._chunks, b"")
+            self._hash.update(chunk)
+            self.size += len(chunk)
+            self._rest = memoryview(chunk)
+        taken = min(len(buffer), len(self._rest))
+        buffer[:taken] = self._rest[:taken]
+        self._rest = self._rest[taken:]
+        return taken
+
+    def drain(self) -> None:
+        """Read what the tar reader left: its end-of-archive blocks."""
+        while self.read(TAR_BLOCK):
+            pass
+
+
+def _incomplete(bucket: Bucket, shards: int, catalog: Catalog) -> Problem:
+    return Problem(
+        "LM1801",
+        f"{shards - catalog.committed} of {shards} shards are not committed",
+        where=bucket.url,
+        value=f"first: {next(catalog.pending(range(shards)))}",
+        help="run the same command again: it makes what is missing",
+    )
+
+
+def _fault(code: str, message: str, where: str, value: str = "") -> Problem:
+    return Problem(code, message, where=where, value=value)
