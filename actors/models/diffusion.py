@@ -40,6 +40,10 @@ class DiffusersModel:
         self._defaults = _defaults(type(self._pipeline))
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
         self._prompt_tokens = _prompt_tokens(facts, self._defaults)
+        self._decoded_finite: list[torch.Tensor] = []
+        decoder = getattr(getattr(self._pipeline, "vae", None), "decoder", None)
+        if decoder is not None:
+            decoder.register_forward_hook(self._look_at_decoded)
         self.info = self._describe(facts, threads)
 
     def generate(self, batch: Batch) -> Images:
@@ -64,15 +68,24 @@ class DiffusersModel:
         )
 
     def _paint(self, requests: Sequence[ImageRequest], wanted: int) -> Images:
+        self._decoded_finite.clear()
         output = self._pipeline(**self._arguments(requests))
         images = output.images[:wanted]
+        finite = torch.isfinite(images).flatten(1).all(dim=1)
+        if sum(map(len, self._decoded_finite)) == len(requests):
+            finite &= torch.cat(self._decoded_finite)[:wanted]
         flags = getattr(output, "nsfw_content_detected", None) or [None] * wanted
         return Images(
             pixels=_to_pixels(images),
-            finite=tuple(torch.isfinite(images).flatten(1).all(dim=1).tolist()),
+            finite=tuple(finite.tolist()),
             nsfw=tuple(None if flag is None else bool(flag) for flag in flags[:wanted]),
             prompt_truncated=self._count_truncated([request.prompt.text for request in requests[:wanted]]),
         )
+
+    def _look_at_decoded(self, _module: torch.nn.Module, _inputs: object, decoded: object) -> None:
+        """Infinity has to be looked for here: what the pipeline hands out is cut off at 1, which is white."""
+        if isinstance(decoded, torch.Tensor):
+            self._decoded_finite.append(torch.isfinite(decoded).flatten(1).all(dim=1))
 
     def _arguments(self, requests: Sequence[ImageRequest]) -> dict[str, Any]:
         """What the pipeline's `__call__` is given: only what its signature knows."""

@@ -1,0 +1,87 @@
+"""Small diffusers folders of several kinds, with random weights, for tests of what a worker loads."""
+
+import json
+import shutil
+
+import diffusers
+import torch
+import transformers
+
+
+def copy_of_tiny(tiny_folder, folder, **index):
+    """The built-in pipeline in another place, with other entries in its model_index.json."""
+    shutil.copytree(tiny_folder, folder)
+    path = folder / "model_index.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **index}))
+    return folder
+
+
+def save_with_safety_checker(tiny_folder, folder, threshold):
+    """`tiny` with a safety checker that flags every image (threshold -2) or none (+2)."""
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        vision_config={**vision, "image_size": 30, "patch_size": 15, "projection_dim": 16}, projection_dim=16
+    )
+    checker = diffusers.pipelines.stable_diffusion.StableDiffusionSafetyChecker(config).eval()
+    checker.concept_embeds_weights.data.fill_(threshold)
+    checker.special_care_embeds_weights.data.fill_(threshold)
+    size = {"height": 30, "width": 30}
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+        str(tiny_folder),
+        safety_checker=checker,
+        feature_extractor=transformers.CLIPImageProcessorPil(size=size, crop_size=size),
+        requires_safety_checker=True,
+    )
+    pipeline.save_pretrained(str(folder))
+    return folder
+
+
+def save_latent_consistency(tiny_folder, folder):
+    """A pipeline whose `__call__` takes no negative prompt."""
+    torch.manual_seed(0)
+    base = diffusers.StableDiffusionPipeline.from_pretrained(str(tiny_folder))
+    unet = diffusers.UNet2DConditionModel.from_config({**base.unet.config, "time_cond_proj_dim": 16}).eval()
+    diffusers.LatentConsistencyModelPipeline(
+        vae=base.vae,
+        text_encoder=base.text_encoder,
+        tokenizer=base.tokenizer,
+        unet=unet,
+        scheduler=diffusers.LCMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(str(folder))
+    return folder
+
+
+def save_xl(tiny_folder, folder):
+    """SDXL in small: two text encoders, zeros in the place of an empty negative prompt."""
+    torch.manual_seed(0)
+    base = diffusers.StableDiffusionPipeline.from_pretrained(str(tiny_folder))
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(4, 8),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=64,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        transformer_layers_per_block=(1, 2),
+        projection_class_embeddings_input_dim=80,
+        norm_num_groups=2,
+    )
+    config = transformers.CLIPTextConfig.from_dict({**base.text_encoder.config.to_dict(), "projection_dim": 32})
+    diffusers.StableDiffusionXLPipeline(
+        vae=base.vae,
+        text_encoder=base.text_encoder,
+        text_encoder_2=transformers.CLIPTextModelWithProjection(config).eval(),
+        tokenizer=base.tokenizer,
+        tokenizer_2=base.tokenizer,
+        unet=unet.eval(),
+        scheduler=diffusers.EulerDiscreteScheduler(timestep_spacing="leading"),
+        add_watermarker=False,
+    ).save_pretrained(str(folder))
+    return folder
