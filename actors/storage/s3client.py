@@ -1,0 +1,124 @@
+"""One boto3 client, and how lightmill calls it: patiently, and with errors that a person can act on."""
+
+import logging
+import time
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from actors.errors import InputError, Problem, StorageError
+from actors.settings import StorageSettings
+from actors.storage.patience import REFUSALS, patiently
+from actors.storage.refusals import Request, explain, refuses_checksum
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client as Boto3Client
+
+CONNECT_TIMEOUT_SECONDS = 10
+"""A host that does not answer a SYN sent at 0, 1, 3 and 7 s is down."""
+READ_TIMEOUT_SECONDS = 60
+"""Of silence on a connection. A store that completes an upload of thousands of parts is silent for tens of seconds."""
+MAX_CONNECTIONS = 64
+"""Kept open for threads that talk at once: encoders, the parts of two uploads, the driver's reads and commits."""
+AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+class S3Client:
+    """Talks to one store about one bucket. Threads may share it."""
+
+    def __init__(self, bucket: str, settings: StorageSettings, patience_seconds: float) -> None:
+        self.bucket = bucket
+        self.takes_checksums = True
+        self.endpoint = settings.endpoint_url or "AWS"
+        self._patience_seconds = patience_seconds
+        try:
+            self._session = Session()
+            self._client = _connect(self._session, settings)
+        except ValueError as error:
+            problem = Problem("LM1102", "storage.endpoint_url must be a URL", value=str(settings.endpoint_url))
+            raise InputError(problem) from error
+        except BotoCoreError as error:
+            raise explain(error, Request("list_objects_v2", bucket, "", self.endpoint, "", 0.0)) from error
+        self.endpoint = self._client.meta.endpoint_url
+
+    def call(self, method: str, **parameters: object) -> dict[str, Any]:
+        """boto3's `method` on this bucket."""
+        return self._call(method, parameters)
+
+    def call_with_checksum(
+        self,
+        method: str,
+        parameters: Mapping[str, object],
+        checksum: Mapping[str, object],
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> dict[str, Any]:
+        """Like `call`, with `checksum` among the parameters unless this store turns out to refuse it."""
+        if self.takes_checksums:
+            try:
+                return self._call(method, {**parameters, **checksum}, wanted)
+            except StorageError as error:
+                if not refuses_checksum(error.__cause__):
+                    raise
+                self.takes_checksums = False
+                logger.warning("%s takes no SHA-256 with an object; our own record of it remains", self.endpoint)
+        return self._call(method, parameters, wanted)
+
+    def attempt(self, act: Callable[[], T], method: str, name: str, wanted: Callable[[], bool] = lambda: True) -> T:
+        """Whatever talks to the store: tried again while that may help and is wanted, explained when it does not."""
+        started = time.monotonic()
+        try:
+            return patiently(act, self._patience_seconds, wanted)
+        except REFUSALS as error:
+            seconds = time.monotonic() - started
+            raise explain(error, Request(method, self.bucket, name, self.endpoint, self._key_id(), seconds)) from error
+
+    def once(self, method: str, **parameters: object) -> dict[str, Any]:
+        """boto3's `method` on this bucket, with botocore's retries and errors alone."""
+        answer: dict[str, Any] = getattr(self._client, method)(Bucket=self.bucket, **parameters)
+        return answer
+
+    def _call(
+        self, method: str, parameters: Mapping[str, object], wanted: Callable[[], bool] = lambda: True
+    ) -> dict[str, Any]:
+        name = str(parameters.get("Key", parameters.get("Prefix")))
+        return self.attempt(lambda: self.once(method, **parameters), method, name, wanted)
+
+    def _key_id(self) -> str:
+        """The last four characters of the access key id, which tell one from another and give nothing away."""
+        try:
+            credentials = self._session.get_credentials()
+            return f"...{credentials.access_key[-4:]}" if credentials else "(none)"
+        except BotoCoreError:
+            return "(not to be had)"
+
+
+def sha256_header(data: bytes | bytearray) -> dict[str, str]:
+    """Our own checksum as a header. botocore's is a trailer over TLS, which Ceph 16 and rclone answer with 411."""
+    return {"ChecksumSHA256": b64encode(sha256(data).digest()).decode()}
+
+
+def _connect(session: Session, settings: StorageSettings) -> "Boto3Client":
+    region = settings.region or session.region_name or "us-east-1"
+    endpoint = session.client("s3", endpoint_url=settings.endpoint_url, region_name=region).meta.endpoint_url
+    is_aws = (urlsplit(endpoint).hostname or "").endswith(AWS_HOSTS)
+    checksums = settings.checksums or (None if is_aws else "when_required")
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        max_pool_connections=MAX_CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        tcp_keepalive=True,
+        request_checksum_calculation=checksums,
+        response_checksum_validation=checksums,
+        s3={} if is_aws else {"addressing_style": "path"},
+    )
+    return session.client("s3", endpoint_url=settings.endpoint_url, region_name=region, config=config)
