@@ -3,13 +3,14 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from jobs.status import Status
+if TYPE_CHECKING:
+    from jobs.status import Status
 
 LINE_SECONDS = 10.0
 """Between two lines of progress where there is no terminal to draw a bar on."""
@@ -20,7 +21,7 @@ class Follower(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def show(self, status: Status) -> None: ...
+    def show(self, status: "Status") -> None: ...
 
 
 class Bar:
@@ -34,7 +35,7 @@ class Bar:
         """Print above the bar."""
         self._progress.console.print(escape(text), highlight=False)
 
-    def show(self, status: Status) -> None:
+    def show(self, status: "Status") -> None:
         """Move the bar."""
         if self._task is None:
             self._task = self._progress.add_task("", total=status.total, rate="", extra="")
@@ -61,7 +62,7 @@ class Lines:
         """Print at once."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def show(self, status: Status) -> None:
+    def show(self, status: "Status") -> None:
         """Print if the last line is long enough ago."""
         if time.monotonic() - self._shown >= LINE_SECONDS:
             self._shown = time.monotonic()
@@ -86,7 +87,7 @@ def follower(console: Console) -> Iterator[Follower]:
         yield Bar(progress)
 
 
-def line(status: Status) -> str:
+def line(status: "Status") -> str:
     """A status in one line."""
     parts = [
         f"{status.state}: {status.done:,}/{status.total:,} images",

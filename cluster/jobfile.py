@@ -1,6 +1,7 @@
 """Job files: YAML, environment and flags become one validated JobSpec, or every problem at once."""
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -64,7 +65,7 @@ def _relative_to(folder: Path, document: dict[str, Any], field: str) -> dict[str
     value = document.get(field)
     if not isinstance(value, str) or "://" in value:
         return document
-    return {**document, field: str(folder / Path(value).expanduser())}
+    return {**document, field: os.path.normpath(folder / Path(value).expanduser())}
 
 
 def _environment() -> dict[str, Any]:

@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from actors import crash
+from actors.errors import InputError
 from actors.storage.bucket import Bucket
 from actors.storage.probe import StoreClass, probe
 from actors.tables.rewrite import rewrite
 from actors.tables.routes import route
-from actors.tables.source import TableSource, open_source, source_version
+from actors.tables.source import TableSource, source_version
 from actors.tables.table import PromptTable, TableIdentity
-from jobs.checks import check_rows, refuse_bad
+from jobs.examination import examine
 from jobs.lanes import default_threads
 from jobs.manifest import Manifest, fingerprint
 from jobs.order import RunOrder
@@ -73,9 +74,11 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
     if manifest is not None:
         _hold_to(manifest, order, bucket)
         return Promise(order, manifest, None, manifest.store, say)
-    source = open_source(order.spec.prompts, order.spec.storage)
-    refuse_bad(check_rows(source, order.spec, order.check), order.spec.limits)
-    return Promise(order, None, source, probe(bucket), say)
+    # On a cluster the models are where the workers are, which need not be here.
+    examined = examine(order.spec, order.check, models_are_here=order.address is None)
+    if examined.refusals:
+        raise InputError(*examined.refusals)
+    return Promise(order, None, examined.source, probe(bucket), say)
 
 
 def _hold_to(manifest: Manifest, order: RunOrder, bucket: Bucket) -> None:

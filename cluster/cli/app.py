@@ -44,7 +44,7 @@ def _options(
 
 def main() -> None:
     """The console script."""
-    from cluster.cli import generate, inspection  # noqa: F401 - importing them registers their commands
+    from cluster.cli import generate, inspection, planning  # noqa: F401 - importing them registers their commands
 
     try:
         app()

@@ -8,7 +8,6 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from cluster.cli.app import app
-from cluster.jobfile import load_job
 
 _JOB = "The job"
 _MODEL = "The model"
@@ -54,9 +53,12 @@ def job_command(**options: Any) -> Callable[[Callable[..., None]], Callable[...,
 
     def register(command: Callable[..., None]) -> Callable[..., None]:
         flags = [_parameter(name, hint) for name, hint in get_type_hints(JobFlags, include_extras=True).items()]
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        _spec, *rest = inspect.signature(command).parameters.values()
+        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in rest]
 
         def wrapper(**given: Any) -> None:  # noqa: ANN401
+            from cluster.jobfile import load_job
+
             values = {parameter.name: given.pop(parameter.name) for parameter in own}
             command(load_job(given.pop("job"), _fields(given)), **values)
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,19 +13,24 @@ from actors.errors import Problem
 from cluster.cli.app import app, show, talk
 from cluster.cli.flags import job_command
 from cluster.cli.output import Output, manifest_of
-from cluster.follow import follower, summary
-from cluster.jobfile import load_job
-from jobs.order import CheckMode, RunOrder
+
+if TYPE_CHECKING:
+    from jobs.order import RunOrder
+    from jobs.spec import JobSpec
 
 Address = Annotated[str | None, typer.Option(help="Of a running Ray cluster. Left out: this machine alone.")]
-Check = Annotated[CheckMode, typer.Option(help="Rows checked beforehand; auto: all up to a million, a sample above.")]
+Check = Annotated[
+    Literal["auto", "all", "sample", "none"],
+    typer.Option(help="Rows checked beforehand; auto: all up to a million, a sample above."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="The outcome as JSON on standard output.")]
-DEMO_IMAGES = 24
 
 
 @job_command(epilog="lightmill run --prompts prompts.csv --output out --model tiny")
-def run(spec: Any, address: Address = None, check: Check = "auto", as_json: AsJson = False) -> None:  # noqa: ANN401
+def run(spec: "JobSpec", address: Address = None, check: Check = "auto", as_json: AsJson = False) -> None:
     """Make every image that the job promises and that is not there yet. Resuming is the same command again."""
+    from jobs.order import RunOrder
+
     _follow(RunOrder(spec=spec, address=address, check=check, commit=_commit()), as_json=as_json)
 
 
@@ -37,6 +42,8 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Make the failed images of an output again, and put their rows in the place of the old ones."""
+    from jobs.order import RunOrder
+
     _, manifest = manifest_of(output)
     spec = manifest.spec.model_copy(update={"output": output})
     _follow(RunOrder(purpose="retry", spec=spec, only=only, address=address, commit=_commit()), as_json=as_json)
@@ -47,6 +54,9 @@ def demo(
     output: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("demo-output"),
 ) -> None:
     """Draw a first dataset: a few prompts, a model made on the spot, nothing to download."""
+    from cluster.jobfile import load_job
+    from jobs.order import RunOrder
+
     prompts = Path(str(resources.files("cluster"))) / "demo.csv"
     flags = {"name": "demo", "prompts": str(prompts), "output": str(output), "model": "tiny", "sink": "files"}
     _follow(RunOrder(spec=load_job(None, flags), commit=_commit()), as_json=False, leave=False)
@@ -62,9 +72,10 @@ def demo(
     )
 
 
-def _follow(order: RunOrder, *, as_json: bool, leave: bool = True) -> None:
+def _follow(order: "RunOrder", *, as_json: bool, leave: bool = True) -> None:
     """Start the driver, show what it says, and leave with its exit status."""
     from cluster.child import Child
+    from cluster.follow import follower, summary
     from jobs.status import Status
 
     end: dict[str, Any] = {}

@@ -3,21 +3,17 @@
 import json
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from actors.errors import InputError, Problem, RunError
-from actors.records import SCHEMA_VERSION
-from actors.storage.bucket import Bucket
-from actors.storage.opening import open_bucket
 from cluster.cli.app import app, show, talk
 from cluster.cli.output import Output, manifest_of, nothing_here
-from cluster.follow import line
-from jobs import clean as cleaning
-from jobs import verify as verification
-from jobs.lease import Lease
-from jobs.status import Status
+
+if TYPE_CHECKING:
+    from actors.storage.bucket import Bucket
+    from jobs.status import Status
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on standard output.")]
 OVER = {"finished", "failed", "stopped"}
@@ -32,6 +28,9 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """How far a job is, read from its output: no cluster needs to be alive."""
+    from actors.storage.opening import open_bucket
+    from cluster.follow import line
+
     bucket = open_bucket(output)
     found = _status(bucket)
     while watch and found.state not in OVER:
@@ -54,18 +53,20 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read an output back: every promised image once, every hash, offset and count. A fault is exit status 1."""
+    from jobs.verify import verify as check
+
     bucket, manifest = manifest_of(output)
     faults: list[Problem] = []
     orphans: list[str] = []
     images = size = 0
-    for checked in verification.verify(bucket, manifest, sample):
+    for checked in check(bucket, manifest, sample):
         faults += checked.faults
         orphans += checked.orphans
         images += checked.images
         size += checked.bytes
     if as_json:
         found = {"images": images, "bytes": size, "faults": [fault.to_dict() for fault in faults], "orphans": orphans}
-        sys.stdout.write(json.dumps({"schema_version": SCHEMA_VERSION, **found}) + "\n")
+        sys.stdout.write(json.dumps({"schema_version": manifest.schema_version, **found}) + "\n")
     words = talk()
     words.print(f"{images:,} of {manifest.images:,} rows read back, {size / 1e6:,.1f} MB of images", highlight=False)
     if orphans:
@@ -84,17 +85,20 @@ def clean(
     as_json: AsJson = False,
 ) -> None:
     """Remove files that no committed shard names, old leases and unfinished uploads, all older than a day."""
+    from jobs.clean import find_leftovers, remove
+    from jobs.lease import Lease
+
     bucket, manifest = manifest_of(output)
     if dry_run:
-        leftovers = list(cleaning.find_leftovers(bucket, manifest))
+        leftovers = list(find_leftovers(bucket, manifest))
     else:
         with Lease(bucket, manifest.store, "clean", talk().print):
-            leftovers = list(cleaning.find_leftovers(bucket, manifest))
+            leftovers = list(find_leftovers(bucket, manifest))
             for leftover in leftovers:
-                cleaning.remove(bucket, leftover)
+                remove(bucket, leftover)
     if as_json:
         rows = [{"key": leftover.key, "bytes": leftover.bytes, "reason": leftover.reason} for leftover in leftovers]
-        found = {"schema_version": SCHEMA_VERSION, "removed": not dry_run, "leftovers": rows}
+        found = {"schema_version": manifest.schema_version, "removed": not dry_run, "leftovers": rows}
         sys.stdout.write(json.dumps(found) + "\n")
         return
     for leftover in leftovers:
@@ -103,7 +107,9 @@ def clean(
     talk().print(f"{len(leftovers):,} files, {size / 1e6:,.1f} MB {'to be removed' if dry_run else 'removed'}")
 
 
-def _status(bucket: Bucket) -> Status:
+def _status(bucket: "Bucket") -> "Status":
+    from jobs.status import Status
+
     found = Status.load(bucket)
     if found is None:
         raise InputError(nothing_here(bucket.url))

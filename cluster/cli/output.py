@@ -1,21 +1,34 @@
 """OUT: a folder or an `s3://` prefix, which is what every command calls a job by."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from actors.errors import InputError, Problem
-from actors.storage.bucket import Bucket
-from actors.storage.opening import absolute, open_bucket
-from jobs.manifest import Manifest
+
+if TYPE_CHECKING:
+    from actors.storage.bucket import Bucket
+    from jobs.manifest import Manifest
+
+
+def _absolute(value: str) -> str:
+    from actors.storage.opening import absolute
+
+    return absolute(value)
+
 
 Output = Annotated[
-    str, typer.Argument(metavar="OUT", help="The output of a job: a folder or an s3:// prefix.", callback=absolute)
+    str, typer.Argument(metavar="OUT", help="The output of a job: a folder or an s3:// prefix.", callback=_absolute)
 ]
 
 
 def manifest_of(output: str) -> tuple[Bucket, Manifest]:
     """The store of an output, and what was promised there. Raises `InputError` where nothing was."""
+    from actors.storage.opening import open_bucket
+    from jobs.manifest import Manifest
+
     bucket = open_bucket(output)
     manifest = Manifest.load(bucket)
     if manifest is None:

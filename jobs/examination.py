@@ -1,0 +1,49 @@
+"""Examination: a job held against its models and its table, with all that is wrong in one go."""
+
+from dataclasses import dataclass
+
+from actors.errors import InputError, Problem
+from actors.models.facts import ModelFacts, describe_model
+from actors.tables.source import TableSource, open_source
+from jobs.check_report import CheckReport
+from jobs.checks import check_rows, refuse_bad
+from jobs.order import CheckMode
+from jobs.spec import JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What is known of a job before anything is written."""
+
+    facts: tuple[ModelFacts, ...]
+    """Of the models that can be used, lane by lane."""
+    source: TableSource
+    report: CheckReport
+    refusals: tuple[Problem, ...]
+    """Why the job is refused; empty where it is not."""
+
+
+def examine(spec: JobSpec, check: CheckMode, *, models_are_here: bool) -> Examination:
+    """Look at the models and the table. Raises `InputError` where the table cannot be read at all."""
+    facts, problems = _describe(spec) if models_are_here else ([], [])
+    try:
+        source = open_source(spec.prompts, spec.storage)
+        report = check_rows(source, spec, check)
+    except InputError as error:
+        raise InputError(*problems, *error.problems) from error
+    try:
+        refuse_bad(report, spec.limits)
+    except InputError as error:
+        problems += error.problems
+    return Examination(facts=tuple(facts), source=source, report=report, refusals=tuple(problems))
+
+
+def _describe(spec: JobSpec) -> tuple[list[ModelFacts], list[Problem]]:
+    facts: list[ModelFacts] = []
+    problems: list[Problem] = []
+    for settings in spec.models:
+        try:
+            facts.append(describe_model(settings))
+        except InputError as error:
+            problems += error.problems
+    return facts, problems

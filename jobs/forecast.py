@@ -1,0 +1,91 @@
+"""Forecast: what a job would come to, said before anything is generated or written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from actors.errors import Problem
+from actors.models.facts import ModelFacts
+from actors.records import SCHEMA_VERSION
+from actors.settings import ImageFormat
+from jobs.check_report import CheckReport
+from jobs.examination import examine
+from jobs.order import CheckMode
+from jobs.spec import JobSpec
+
+SHARE_OF_RAW: Mapping[ImageFormat, float] = {"webp": 0.5, "png": 0.57, "jpeg": 0.1}
+"""Bytes of an encoded image per byte of RGB, measured on natural images (docs/performance.md)."""
+ROW_BYTES = 200
+"""Of a metadata row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneForecast:
+    """One model's part."""
+
+    model: str
+    rows: int | None
+    """None where the table routes rows and has not been read for it."""
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What `lightmill plan` says."""
+
+    rows: int
+    images: int
+    shards: int
+    lanes: tuple[LaneForecast, ...]
+    bytes: int
+    objects: int
+    needs_rewrite: bool
+    report: CheckReport
+    refusals: tuple[Problem, ...]
+    """Why `run` would refuse the job; empty where it would not."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `plan --json` prints it."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **asdict(self),
+            "report": self.report.to_dict(),
+            "refusals": [problem.to_dict() for problem in self.refusals],
+        }
+
+
+def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
+    """Look at the table and the models. Writes nothing. Raises `InputError` where there is nothing to forecast."""
+    examined = examine(spec, check, models_are_here=True)
+    source = examined.source
+    lanes = 1 if "model" in spec.overrides else len(spec.models)
+    images = source.rows * lanes * spec.images_per_prompt
+    shards = lanes * -(-source.rows // spec.rows_per_shard)
+    return Forecast(
+        rows=source.rows,
+        images=images,
+        shards=shards,
+        lanes=tuple(
+            LaneForecast(
+                model=known.model,
+                rows=None if "model" in spec.overrides else source.rows,
+                width=known.width,
+                height=known.height,
+            )
+            for known in examined.facts
+        ),
+        bytes=_bytes(spec, examined.facts, images),
+        objects=shards + (images if spec.sink == "files" else shards),
+        needs_rewrite=source.needs_rewrite,
+        report=examined.report,
+        refusals=examined.refusals,
+    )
+
+
+def _bytes(spec: JobSpec, facts: Sequence[ModelFacts], images: int) -> int:
+    """Of images and metadata together; a guess, since it is the pictures that decide."""
+    if not facts:
+        return images * ROW_BYTES
+    raw = sum(known.width * known.height * 3 for known in facts) / len(facts)
+    return round(images * (raw * SHARE_OF_RAW[spec.encoding.format] + ROW_BYTES))
