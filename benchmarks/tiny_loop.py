@@ -7,13 +7,13 @@ Worker does what the loop does, and besides encodes, hashes and stores every ima
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import diffusers
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from actors.models.loading import load_model
 from actors.models.tiny import tiny_folder
 from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardOrder, ShardReport
@@ -30,7 +30,7 @@ ROUNDS = 5
 PROMPTS = [f"a painting of {number} foxes in the snow" for number in range(IMAGES)]
 
 
-def loop(pipeline: Any) -> None:
+def loop(pipeline: "diffusers.StableDiffusionPipeline") -> None:
     """What a user writes: batch after batch, seeded."""
     for start in range(0, IMAGES, BATCH):
         pipeline(
@@ -41,6 +41,7 @@ def loop(pipeline: Any) -> None:
 
 
 def recipe(folder: Path) -> LaneRecipe:
+    """The same for a worker."""
     pq.write_table(pa.table({"prompt": PROMPTS}), folder / "prompts.parquet")
     storage = StorageSettings()
     return LaneRecipe(
@@ -61,6 +62,8 @@ def recipe(folder: Path) -> LaneRecipe:
 
 
 def main() -> None:
+    """Measure, print, write down."""
+    load_model(ModelSettings(model="tiny"))
     torch.set_num_threads(THREADS)
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(str(tiny_folder()), local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)

@@ -67,6 +67,7 @@ class DiffusersModel:
             )
         )
 
+    @torch.inference_mode()  # a few per cent faster than diffusers' own no_grad where the model is small
     def _paint(self, requests: Sequence[ImageRequest], wanted: int) -> Images:
         self._decoded_finite.clear()
         output = self._pipeline(**self._arguments(requests))
@@ -107,10 +108,12 @@ class DiffusersModel:
         return {name: value for name, value in arguments.items() if name in self._defaults}
 
     def _count_truncated(self, prompts: Sequence[str]) -> tuple[int, ...]:
-        if self._tokenizer is None or self._prompt_tokens is None:
+        limit = self._prompt_tokens
+        # No token of ASCII is shorter than a character, so most prompts need no second look.
+        if self._tokenizer is None or limit is None or all(len(p) <= limit - 2 and p.isascii() for p in prompts):
             return (0,) * len(prompts)
         tokens = self._tokenizer(list(prompts), truncation=False, padding=False).input_ids
-        return tuple(max(0, len(ids) - self._prompt_tokens) for ids in tokens)
+        return tuple(max(0, len(ids) - limit) for ids in tokens)
 
     def _describe(self, facts: ModelFacts, threads: int) -> ModelInfo:
         assert facts.folder is not None
