@@ -1,0 +1,82 @@
+"""Fixtures of the whole suite: S3 servers started once and on demand, and an environment that reaches nothing else."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from processes import Child
+from servers.moto import MotoServer
+from servers.moto import moto_server as start_moto
+from servers.rclone import RcloneServer, rclone_server
+from servers.rgw import RgwServer, rgw_server
+from servers.server import S3Server
+from servers.store import S3Store, place_on
+
+SEALED = {
+    "HF_HUB_OFFLINE": "1",
+    "NO_PROXY": "127.0.0.1",
+    "no_proxy": "127.0.0.1",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""No model hub, no proxy and nobody's own cloud account, in the tests and in their child processes."""
+
+for name in [name for name in os.environ if name.startswith(("AWS_", "LIGHTMILL_"))]:
+    del os.environ[name]
+os.environ.update(SEALED)
+
+# Times on a loaded machine say nothing: no example has a deadline.
+settings.register_profile("dev", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=200, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
+
+
+@pytest.fixture(scope="session")
+def rgw() -> Iterator[RgwServer]:
+    """Ceph's gateway: strict, strong preconditions."""
+    with rgw_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone() -> Iterator[RcloneServer]:
+    """rclone over a folder: ignores preconditions."""
+    with rclone_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[MotoServer]:
+    """moto within this process."""
+    with start_moto() as server:
+        yield server
+
+
+@pytest.fixture(params=["rgw-http", "rgw-tls", "rclone-http", "rclone-tls"])
+def s3_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3Store:
+    """A test with this fixture runs on both servers, over HTTP and over TLS."""
+    name, _, transport = request.param.partition("-")
+    server: S3Server = request.getfixturevalue(name)
+    return place_on(server, server.tls_endpoint if transport == "tls" else server.endpoint, monkeypatch)
+
+
+@pytest.fixture
+def moto_store(moto_server: MotoServer, monkeypatch: pytest.MonkeyPatch) -> S3Store:
+    """A store in the same process, for unit tests."""
+    return place_on(moto_server, moto_server.endpoint, monkeypatch)
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    """Start real processes, `spawn(lightmill("run", ...), env={...})`; none of them outlives the test."""
+    with ExitStack() as children:
+
+        def start(command: Sequence[str | Path], **options: dict[str, str]) -> Child:
+            return children.enter_context(Child(command, tmp_path, **options))
+
+        yield start
