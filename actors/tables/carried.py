@@ -51,13 +51,40 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def rows(table: pa.Table, schema: pa.Schema) -> Iterator[dict[str, Any]]:
     """The table row by row, as Python values. Only for as many rows as may be in memory at once."""
-    lists = [column.to_pylist() for column in cast(table, schema).columns]
+    lists = [_values(column) for column in cast(table, schema).columns]
     names = schema.names
     return (dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True))
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return column if column.type == kind else column.cast(kind)
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:  # neither Parquet nor Arrow make sure that text is UTF-8
+        return [_mended(value) for value in column.cast(_as_bytes(column.type)).to_pylist()]
+
+
+def _as_bytes(kind: pa.DataType) -> pa.DataType:
+    """The type with bytes in the place of text."""
+    if pt.is_struct(kind):
+        return pa.struct([(inner.name, _as_bytes(inner.type)) for inner in kind])
+    if pt.is_map(kind):
+        return pa.map_(_as_bytes(kind.key_type), _as_bytes(kind.item_type))
+    if pt.is_list(kind):
+        return pa.list_(_as_bytes(kind.value_type))
+    return pa.binary() if pt.is_string(kind) else kind
+
+
+def _mended(value: Any) -> Any:  # noqa: ANN401 - whatever a cell holds
+    """The value with U+FFFD for bytes that are not UTF-8."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {name: _mended(inner) for name, inner in value.items()}
+    return [_mended(inner) for inner in value] if isinstance(value, list) else value
 
 
 def require_unique(names: list[str], noun: str) -> None:

@@ -137,8 +137,9 @@ def _find_here(uri: str) -> Iterator[FoundFile]:
     elif path.exists():
         files = [path]
     else:
-        root = Path(path.anchor)
-        files = sorted(file for file in root.glob(str(path.relative_to(root))) if file.is_file())
+        root = Path(WILDCARD.split(str(path))[0].rpartition("/")[0] or "/")
+        names = sorted(str(file.relative_to(root)) for file in root.glob(str(path.relative_to(root))) if file.is_file())
+        files = [root / name for name in names if not _hidden(name)]
     for file in files:
         kind, compression = _known_kind(str(file))
         yield FoundFile(str(file), _stat_version(file), file.stat().st_size, kind, compression)

@@ -101,7 +101,7 @@ class ParquetFile:
             raise InputError(self._bomb(index, numbers, group.total_byte_size))
 
     def _check_expanded(self, index: int, table: pa.Table, rows: int, before: int = 0) -> int:
-        """The bytes of the table's text, written out. `rows` are those of the row group so far, `before` what they had."""
+        """The bytes of the table's text, written out. `rows` are those of the group so far, `before` what they had."""
         sizes = [expanded(chunk) for column in table.columns for chunk in column.chunks]
         longest = max((size[1] for size in sizes), default=0)
         total = sum(size[0] for size in sizes)

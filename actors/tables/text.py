@@ -16,6 +16,9 @@ MAX_ROW_BYTES = 16 << 20
 CHUNK = 1 << 20
 BOM = b"\xef\xbb\xbf"
 
+Lines = Iterator[tuple[int, str]]
+"""Lines with their numbers, from 1, and their ends."""
+
 csv.field_size_limit(2 * MAX_ROW_BYTES)  # of the whole process; ours, below, says where and what to do
 
 
@@ -63,61 +66,45 @@ def ragged(file: FoundFile, line: int, found: int, expected: int) -> Problem:
     )
 
 
-def _tsv_fields(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+def _tsv_fields(lines: Lines) -> Iterator[tuple[int, list[str]]]:
     for number, line in lines:
-        text = line.rstrip("\r\n")
+        text = line.removesuffix("\n").removesuffix("\r")
         if text:
             yield number, text.split("\t")
 
 
-def _csv_fields(file: FoundFile, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
-    feed = _Feed(file, lines)
-    reader = csv.reader(feed, strict=True)
-    while True:
-        feed.begin_record()
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise InputError(_broken_record(file, feed, error)) from error
-        if record:
-            yield feed.first_line, record
+def _csv_fields(file: FoundFile, lines: Lines) -> Iterator[tuple[int, list[str]]]:
+    for number, line in lines:
+        if '"' in line:
+            yield number, _quoted_record(file, number, line, lines)
+        else:
+            text = line.removesuffix("\n").removesuffix("\r")
+            if text:
+                yield number, text.split(",")
 
 
-def _broken_record(file: FoundFile, feed: "_Feed", error: csv.Error) -> Problem:
-    if "unexpected end of data" in str(error):
-        return _malformed(file, feed.first_line, f"a quote on line {feed.first_line} is never closed", "")
-    return _malformed(file, feed.line, f"line {feed.line} is not CSV: {error}", "")
+def _quoted_record(file: FoundFile, number: int, line: str, lines: Lines) -> list[str]:
+    """The record that begins with this line; takes more lines where quotes go over their ends."""
+
+    def feed() -> Iterator[str]:
+        yield line
+        size = len(line)
+        for _, more in lines:
+            size += len(more)
+            if size > MAX_ROW_BYTES:
+                raise InputError(_too_long(file, number))
+            yield more
+
+    try:
+        return next(csv.reader(feed(), strict=True))
+    except csv.Error as error:
+        unclosed = "unexpected end of data" in str(error)
+        message = f"a quote on line {number} is never closed" if unclosed else f"line {number} is not CSV: {error}"
+        raise InputError(_malformed(file, number, message, line)) from error
 
 
-class _Feed:
-    """Lines for `csv.reader`, counted, with an end to how many may make one record."""
-
-    def __init__(self, file: FoundFile, lines: Iterator[tuple[int, str]]) -> None:
-        self.file = file
-        self.lines = lines
-        self.line = 0
-        self.first_line = 1
-        self._size = 0
-
-    def begin_record(self) -> None:
-        self.first_line = self.line + 1
-        self._size = 0
-
-    def __iter__(self) -> "_Feed":
-        return self
-
-    def __next__(self) -> str:
-        self.line, text = next(self.lines)
-        self._size += len(text)
-        if self._size > MAX_ROW_BYTES:
-            raise InputError(_too_long(self.file, self.first_line))
-        return text
-
-
-def _lines(file: FoundFile, storage: StorageSettings) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers and their ends; UTF-8, and none above `MAX_ROW_BYTES`."""
+def _lines(file: FoundFile, storage: StorageSettings) -> Lines:
+    """The lines of the file: UTF-8, and none above `MAX_ROW_BYTES`."""
     for number, raw in enumerate(_raw_lines(file, storage), 1):
         line = raw.removeprefix(BOM) if number == 1 else raw
         if len(line) > MAX_ROW_BYTES:
