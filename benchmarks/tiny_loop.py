@@ -22,7 +22,7 @@ from actors.tables.source import open_source
 from actors.worker import Worker
 from benchmarks.timing import interleaved, print_table, write_results
 
-IMAGES = 160
+IMAGES = 320
 BATCH = 8
 STEPS = 6
 THREADS = 1
