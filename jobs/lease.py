@@ -1,48 +1,45 @@
 """Lease: one driver at a time on an output, agreed upon through the store alone.
 
-A lease is an object `leases/<uuid>.json` of which the uuid begins with an epoch, so that the names sort by age.
-Whoever holds the newest epoch drives. It is renewed every 10 s by writing it again; its age is the store's
-`LastModified` against the store's own clock, never two machines' clocks. After 30 s without renewal it may be
-taken over, by claiming the next epoch. How a claim is decided depends on the store's class (see `probe`):
+A driver claims an epoch (see `jobs.claims`) and renews the claim every 10 s by writing it again. Its age is the store's
+`LastModified` against the store's own clock, never two machines' clocks. After 30 s without renewal it may be taken
+over, by claiming the next epoch. How a claim is decided depends on the store's class (see `probe`):
 
 - strong: all candidates of an epoch write the same name with `If-None-Match`; one write succeeds.
 - otherwise: each candidate writes a name of its own, waits 3 s and lists: a lease that is held, or a candidate with a
   lower (LastModified, key), wins. A candidate whose write took over 1 s withdraws, since it may have become visible
   after the others had looked.
 
-A claim that turns out to be older than another lease withdraws: the name it created may have been swept up by `clean`.
-A driver that could not renew for 15 s commits nothing until it has; one that could not for 25 s has lost the lease, and
-goes on only if it gets the next epoch *and* nobody held one in between, since then the output may have changed.
+On any store a claim withdraws that turns out to be older than another: the name it created may have been swept up by
+`clean`. A driver that could not renew for 15 s commits nothing until it has; one that could not for 25 s has lost the
+lease, and goes on only if it gets the next epoch *and* nobody held one in between, since then the output may have
+changed.
 """
 
-import json
-import os
-import socket
 import threading
-import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import timedelta
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self
 
 from actors import crash
-from actors.errors import NotFound, PreconditionFailed, Problem, RunError, StorageError
-from actors.records import SCHEMA_VERSION
-from actors.storage.bucket import Bucket, ObjectInfo
+from actors.errors import PreconditionFailed, Problem, RunError, StorageError
+from actors.storage.bucket import Bucket
 from actors.storage.probe import StoreClass
+from jobs import claims
+from jobs.claims import NOBODY, Claim, Claims, State
+from jobs.holder import Holder
+from jobs.timer import Timer
 
-TTL_SECONDS = 30.0
 RENEW_SECONDS = 10.0
 LATE_SECONDS = 15.0
 EXPIRED_SECONDS = 25.0
 """By the holder's own clock: less than the TTL, for the time that a write may be on its way."""
-CLOCK_MARGIN = timedelta(seconds=2)
-"""The `Date` header counts whole seconds, and `LastModified` may too."""
-
-State = Literal["candidate", "held", "released"]
+SLOW_SECONDS = 1.0
+CANDIDACY_SECONDS = 3.0
+LOOK_SECONDS = 1.0
+"""Between two looks at a lease that may be abandoned."""
+POLL_SECONDS = 0.1
+REAL_TIME = Timer()
 
 
 class LeaseHeld(RunError):
@@ -53,63 +50,27 @@ class LeaseLost(RunError):
     """Somebody else has driven this output since: what this driver knows of it may be out of date."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Which process drives: enough to tell, on the same machine, whether it is still alive."""
-
-    host: str
-    boot_id: str
-    pid: int
-    started: int
-    """Clock ticks from boot to the start of the process: a pid alone may have been given to another one."""
-    purpose: str
-
-    @classmethod
-    def here(cls, purpose: str) -> Self:
-        return cls(socket.gethostname(), _boot_id(), os.getpid(), _started(os.getpid()) or 0, purpose)
-
-    def is_dead(self) -> bool:
-        """True only if it surely is: it ran on this machine, and no longer does."""
-        same_machine = (self.host, self.boot_id) == (socket.gethostname(), _boot_id())
-        return same_machine and _started(self.pid) != self.started
-
-    def __str__(self) -> str:
-        return f"`lightmill {self.purpose}`, process {self.pid} on {self.host}"
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A lease as the store shows it."""
-
-    info: ObjectInfo
-    epoch: int
-    holder: Holder
-    token: str
-    """One Lease's own, to know it again when the reply to its write was lost."""
-    state: State
-
-    def is_live(self, bucket: Bucket) -> bool:
-        age = bucket.now() - self.info.modified
-        expired = age >= timedelta(seconds=TTL_SECONDS) + CLOCK_MARGIN
-        return self.state != "released" and not expired and not self.holder.is_dead()
-
-
 class Lease:
     """The right to change an output. As a context manager it is taken, kept renewed, and given back."""
 
     def __init__(
-        self, bucket: Bucket, store: StoreClass, purpose: str, say: Callable[[str], None] = lambda _: None
+        self,
+        bucket: Bucket,
+        store: StoreClass,
+        purpose: str,
+        say: Callable[[str], None] = lambda _: None,
+        timer: Timer = REAL_TIME,
     ) -> None:
         self._bucket = bucket
         self._store = store
         self._say = say
+        self._timer = timer
         self._holder = Holder.here(purpose)
         self._token = uuid.uuid4().hex
         self._epoch = 0
         self._key = ""
-        self._renewed = 0.0
+        self._renewed = float("-inf")
         self._lost: LeaseLost | None = None
-        self._changed = threading.Condition()
         self._ending = threading.Event()
         self._renewer = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -124,161 +85,138 @@ class Lease:
         self._ending.set()
         self._renewer.join()
         if self._lost is None and not isinstance(error, StorageError):
-            self._write("released")
+            self.release()
 
     def acquire(self) -> None:
         """Take the lease, waiting for one that seems to be abandoned. Raises `LeaseHeld` when it is not."""
-        watched: Seen | None = None
+        watched: Claim | None = None
         while True:
-            rival = self._rival()
+            found = Claims.read(self._bucket).others(self._token)
+            rival = max(found.live, key=lambda claim: (claim.epoch, claim.state == "held"), default=None)
             if rival is None:
-                if self._claim(_newest_epoch(self._bucket) + 1):
+                if self._claim(found.newest + 1):
                     return
+                self._timer.sleep(LOOK_SECONDS)
                 continue
-            alive_here = rival.holder.host == self._holder.host and not rival.holder.is_dead()
-            renewed = watched is not None and (watched.info.key, watched.info.etag) != (rival.info.key, rival.info.etag)
-            if rival.state == "held" and (alive_here or renewed):
+            renewed = watched is not None and _word(watched) != _word(rival)
+            if rival.state == "held" and (rival.holder.is_near or renewed):
                 raise LeaseHeld(_held(self._bucket.url, rival.holder))
             if watched is None:
-                self._say(f"waiting up to {TTL_SECONDS:.0f} s for the lease of {rival.holder}, in case it is gone")
+                self._say(
+                    f"waiting up to {claims.TTL_SECONDS:.0f} s for the lease of {rival.holder}, in case it is gone"
+                )
             watched = rival
-            time.sleep(1)
+            self._timer.sleep(LOOK_SECONDS)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether this driver may change the output at this moment."""
+        return self._lost is None and self._timer.now() - self._renewed < LATE_SECONDS
 
     def require(self) -> None:
-        """Return only while this driver may commit. Waits for a renewal that is late; raises `LeaseLost`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._lost or _boottime() - self._renewed < LATE_SECONDS)
-            if self._lost:
+        """Return only while this driver may change the output. Waits for a renewal that is late; raises `LeaseLost`."""
+        while not self.is_fresh:
+            if self._lost is not None:
                 raise self._lost
+            self._timer.sleep(POLL_SECONDS)
+
+    def renew(self) -> None:
+        """Write the claim again; one that has expired is claimed anew. Raises `LeaseLost`, and then for ever."""
+        begun = self._timer.now()
+        if not self._is_expired():
+            self._write(self._key, "held")
+        if not self._is_expired() and not self._is_superseded():
+            self._renewed = begun
+            return
+        if self._is_superseded() or not self._claim(Claims.read(self._bucket).newest + 1):
+            self._lost = LeaseLost(_expired(self._bucket.url))
+            raise self._lost
+
+    def release(self) -> None:
+        """Give the lease back."""
+        self._write(self._key, "released")
 
     def _keep(self) -> None:
-        while not self._ending.wait(RENEW_SECONDS):
-            try:
-                self._renew()
-            except LeaseLost as lost:
-                with self._changed:
-                    self._lost = lost
-                    self._changed.notify_all()
-                return
-            except StorageError as error:
-                self._say(
-                    f"the lease could not be renewed, nothing is committed until it is: {error.problems[0].message}"
-                )
+        try:
+            while not self._ending.wait(RENEW_SECONDS):
+                try:
+                    self.renew()
+                except StorageError as error:
+                    message = error.problems[0].message
+                    self._say(f"the lease could not be renewed, nothing is committed until it is: {message}")
+        except LeaseLost:
+            return
+        finally:
+            if not self._ending.is_set() and self._lost is None:  # or `require` would wait for ever
+                self._lost = LeaseLost(_expired(self._bucket.url))
 
-    def _renew(self) -> None:
-        if _boottime() - self._renewed < EXPIRED_SECONDS:
-            begun = _boottime()
-            self._write("held")
-            if _boottime() - self._renewed < EXPIRED_SECONDS:
-                self._mark_renewed(begun)
-                return
-        if _newest_epoch(self._bucket) > self._epoch or not self._claim(self._epoch + 1):
-            raise LeaseLost(
-                Problem(
-                    "LM1310",
-                    f"the lease of {self._bucket.url} expired and another driver took it",
-                    help="run the same command again: it resumes from what is committed",
-                )
-            )
+    def _is_expired(self) -> bool:
+        return self._timer.now() - self._renewed >= EXPIRED_SECONDS
+
+    def _is_superseded(self) -> bool:
+        """Whether anybody else has driven since: then what this driver knows may be out of date."""
+        others = Claims.read(self._bucket, since=self._epoch).others(self._token).all
+        return any(claim.epoch >= self._epoch and claim.state in ("held", "released") for claim in others)
 
     def _claim(self, epoch: int) -> bool:
-        begun = _boottime()
-        won = self._claim_strong(epoch) if self._store == "strong" else self._claim_weak(epoch)
+        begun = self._timer.now()
+        strong = self._store == "strong"
+        key = claims.claim_key(epoch, NOBODY if strong else uuid.uuid4())
+        if not (self._create(key) if strong else self._stand_for(key)):
+            return False
+        if not self._stands(epoch, key):
+            self._write(key, "withdrawn")
+            return False
+        if not strong:
+            self._write(key, "held")
         crash.point("lease.claimed")
-        if won:
-            self._mark_renewed(begun)
-        return won
+        self._epoch, self._key, self._renewed = epoch, key, begun
+        return True
 
-    def _claim_strong(self, epoch: int) -> bool:
-        self._name(epoch, uuid.UUID(int=0))
+    def _create(self, key: str) -> bool:
         try:
-            self._write("held", if_absent=True)
+            self._write(key, "held", if_absent=True)
         except PreconditionFailed:
-            if not self._is_mine():
-                return False
-        return self._stands(epoch)
-
-    def _claim_weak(self, epoch: int) -> bool:
-        self._name(epoch, uuid.uuid4())
-        begun = _boottime()
-        self._write("candidate")
-        if _boottime() - begun > 1:
-            self._bucket.delete(self._key)
-            return False
-        time.sleep(3)
-        if not self._stands(epoch):
-            return False
-        self._write("held")
+            # After a lost reply the store refuses our own retry, although our claim is what it holds.
+            info = self._bucket.head(key)
+            found = claims.read_claim(self._bucket, info) if info else None
+            return found is not None and found.token == self._token
         return True
 
-    def _stands(self, epoch: int) -> bool:
-        """Whether this claim is the winner among all leases that can be seen; if not, it is withdrawn."""
-        mine = self._bucket.head(self._key)
-        for other in self._others():
-            newer = other.epoch > epoch
-            held = other.state == "held" and other.is_live(self._bucket)
-            earlier = mine is not None and (other.info.modified, other.info.key) < (mine.modified, mine.key)
-            candidate = other.state == "candidate" and other.is_live(self._bucket) and earlier
-            if newer or held or candidate or mine is None:
-                self._bucket.delete(self._key)
-                return False
+    def _stand_for(self, key: str) -> bool:
+        begun = self._timer.now()
+        self._write(key, "candidate")
+        seconds = self._timer.now() - begun
+        if seconds > SLOW_SECONDS:
+            self._write(key, "withdrawn")
+            self._say(f"the store took {seconds:.1f} s to write a claim to the lease, which is too slow: trying again")
+            return False
+        self._timer.sleep(CANDIDACY_SECONDS)
         return True
 
-    def _rival(self) -> Seen | None:
-        live = [seen for seen in self._others() if seen.is_live(self._bucket)]
-        return max(live, key=lambda seen: (seen.epoch, seen.state == "held"), default=None)
+    def _stands(self, epoch: int, key: str) -> bool:
+        """Whether this claim is the winner among all that can be seen."""
+        found = Claims.read(self._bucket)
+        mine = next((claim for claim in found.all if claim.info.key == key), None)
+        others = found.others(self._token)
+        return (
+            mine is not None
+            and not any(other.epoch > epoch and other.state != "withdrawn" for other in others.all)
+            and not any(other.state == "held" or _order(other) < _order(mine) for other in others.live)
+        )
 
-    def _others(self) -> list[Seen]:
-        """The leases of the newest two epochs, without this driver's own."""
-        infos = _leases(self._bucket)
-        newest = max((_epoch(info.key) for info in infos), default=0)
-        seen = (self._read(info) for info in infos if _epoch(info.key) >= newest - 1)
-        return [lease for lease in seen if lease is not None and lease.token != self._token]
-
-    def _read(self, info: ObjectInfo) -> Seen | None:
-        try:
-            body: dict[str, Any] = json.loads(self._bucket.get(info.key))
-        except NotFound:  # withdrawn since it was listed
-            return None
-        return Seen(info, _epoch(info.key), Holder(**body["holder"]), body["token"], body["state"])
-
-    def _is_mine(self) -> bool:
-        """After a lost reply the store refuses our own retry, although our lease is what it holds."""
-        info = self._bucket.head(self._key)
-        seen = self._read(info) if info else None
-        return seen is not None and seen.token == self._token
-
-    def _name(self, epoch: int, tail: uuid.UUID) -> None:
-        self._epoch = epoch
-        # Version 8 of a UUID is the one whose bits are the user's own (RFC 9562): 48 bits of epoch, then the tail.
-        number = (epoch << 80) | (tail.int & ((1 << 80) - 1))
-        self._key = f"leases/{uuid.UUID(int=number & ~(0xF << 76) | (8 << 76))}.json"
-
-    def _write(self, state: State, *, if_absent: bool = False) -> None:
-        body = {
-            "schema_version": SCHEMA_VERSION,
-            "state": state,
-            "token": self._token,
-            "holder": asdict(self._holder),
-        }
-        self._bucket.put(self._key, json.dumps(body).encode(), if_absent=if_absent)
-
-    def _mark_renewed(self, begun: float) -> None:
-        with self._changed:
-            self._renewed = begun
-            self._changed.notify_all()
+    def _write(self, key: str, state: State, *, if_absent: bool = False) -> None:
+        self._bucket.put(key, claims.claim_body(state, self._token, self._holder), if_absent=if_absent)
 
 
-def _leases(bucket: Bucket) -> list[ObjectInfo]:
-    return [info for info in bucket.list("leases/") if not info.key.startswith("leases/probe-")]
+def _word(claim: Claim) -> tuple[object, ...]:
+    """What changes with every renewal. Not the etag: some stores make it from the bytes, which stay the same."""
+    return claim.info.key, claim.info.modified
 
 
-def _newest_epoch(bucket: Bucket) -> int:
-    return max((_epoch(info.key) for info in _leases(bucket)), default=0)
-
-
-def _epoch(key: str) -> int:
-    return uuid.UUID(Path(key).stem).int >> 80
+def _order(claim: Claim) -> tuple[object, ...]:
+    """Both times come from one listing: the answer to a HEAD has whole seconds, that to a LIST may have thousandths."""
+    return claim.info.modified, claim.info.key
 
 
 def _held(url: str, holder: Holder) -> Problem:
@@ -289,20 +227,9 @@ def _held(url: str, holder: Holder) -> Problem:
     )
 
 
-def _boottime() -> float:
-    """Seconds, counting those that the machine was suspended for."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _started(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot (field 22 of proc(5)'s stat), or None if it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    state, *fields = stat.rpartition(")")[2].split()
-    return None if state == "Z" else int(fields[18])
+def _expired(url: str) -> Problem:
+    return Problem(
+        "LM1310",
+        f"the lease of {url} expired and another driver took it",
+        help="run the same command again: it resumes from what is committed",
+    )

@@ -1,10 +1,13 @@
 """Bucket: put, get and list under one prefix, the same over S3 and over a folder."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
+
+Fence = Callable[[], object]
+"""Called right before bytes are sent: what it raises keeps them from being sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,22 @@ class Bucket(Protocol):
         """What the store says of the object, or None when there is none."""
         ...
 
-    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        if_absent: bool = False,
+        if_match: str | None = None,
+        fence: Fence | None = None,
+    ) -> ObjectInfo:
         """Write the whole object at once: a reader sees all of it or none.
 
         With `if_absent` only where there is none, with `if_match` only over the object with that etag; the loser
         gets `PreconditionFailed`. Stores exist that ignore both (see `probe`).
+
+        With a `fence` it is asked before every attempt, and an attempt is given up after 15 s: so it ends before the
+        right to make it does (see `jobs.lease`), however long the store keeps us waiting.
         """
         ...
 

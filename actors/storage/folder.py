@@ -12,7 +12,7 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from actors.errors import Problem, StorageError
-from actors.storage.bucket import ObjectInfo, PendingUpload
+from actors.storage.bucket import Fence, ObjectInfo, PendingUpload
 from actors.storage.folder_upload import FolderUpload
 from actors.storage.keys import checked, not_as_expected, not_found
 from actors.storage.mishaps import explained
@@ -61,7 +61,15 @@ class FolderBucket:
                 return None
         return None if path.is_dir() else _describe(key, status)
 
-    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        if_absent: bool = False,
+        if_match: str | None = None,
+        fence: Fence | None = None,
+    ) -> ObjectInfo:
         path = self.path(key)
         with explained(path, "write"):
             temporary = self.temporary(key)
@@ -69,6 +77,9 @@ class FolderBucket:
                 with temporary.open("wb") as file:
                     file.write(data)
                     file.flush()
+                    os.fsync(file.fileno())  # which may take long, and comes before the fence for that
+                    if fence:
+                        fence()
                     return self.place(key, temporary, file.fileno(), if_absent=if_absent, if_match=if_match)
             finally:
                 temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from actors.errors import NotFound, PreconditionFailed, StorageError
 from actors.settings import StorageSettings
-from actors.storage.bucket import ObjectInfo, PendingUpload
+from actors.storage.bucket import Fence, ObjectInfo, PendingUpload
 from actors.storage.keys import checked, not_found
 from actors.storage.ranged import PIECE_BYTES, ObjectFile, ObjectStream, read_range
 from actors.storage.s3client import S3Client, sha256_header
@@ -72,12 +72,20 @@ class S3Bucket:
             raise
         return ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'), answer["LastModified"])
 
-    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        if_absent: bool = False,
+        if_match: str | None = None,
+        fence: Fence | None = None,
+    ) -> ObjectInfo:
         name = self.name(key)
         condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match else {}
         try:
             answer = self.client.call_with_checksum(
-                "put_object", {"Key": name, "Body": data, **condition}, sha256_header(data)
+                "put_object", {"Key": name, "Body": data, **condition}, sha256_header(data), fence=fence
             )
         except NotFound as gone:  # what AWS says to If-Match where there is no object
             raise PreconditionFailed(*gone.problems) from gone

@@ -4,7 +4,9 @@ import logging
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from hashlib import sha256
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,6 +16,7 @@ from botocore.exceptions import BotoCoreError
 
 from actors.errors import InputError, Problem, StorageError
 from actors.settings import StorageSettings
+from actors.storage.bucket import Fence
 from actors.storage.patience import REFUSALS, patiently
 from actors.storage.refusals import Request, explain, refuses_checksum
 
@@ -24,6 +27,8 @@ CONNECT_TIMEOUT_SECONDS = 10
 """A host that does not answer a SYN sent at 0, 1, 3 and 7 s is down."""
 READ_TIMEOUT_SECONDS = 60
 """Of silence on a connection. A store that completes an upload of thousands of parts is silent for tens of seconds."""
+HASTY = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1})
+"""For what a fence guards: one attempt, over within the 15 s that lie between a late lease and an expired one."""
 MAX_CONNECTIONS = 64
 """Kept open for threads that talk at once: encoders, the parts of two uploads, the driver's reads and commits."""
 AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
@@ -40,6 +45,9 @@ class S3Client:
         self.takes_checksums = True
         self.endpoint = settings.endpoint_url or "AWS"
         self._patience_seconds = patience_seconds
+        self._settings = settings
+        self._connecting = Lock()
+        """A session makes one client at a time."""
         try:
             self._session = Session()
             self._client = _connect(self._session, settings)
@@ -60,17 +68,18 @@ class S3Client:
         parameters: Mapping[str, object],
         checksum: Mapping[str, object],
         wanted: Callable[[], bool] = lambda: True,
+        fence: Fence | None = None,
     ) -> dict[str, Any]:
         """Like `call`, with `checksum` among the parameters unless this store turns out to refuse it."""
         if self.takes_checksums:
             try:
-                return self._call(method, {**parameters, **checksum}, wanted)
+                return self._call(method, {**parameters, **checksum}, wanted, fence)
             except StorageError as error:
                 if not refuses_checksum(error.__cause__):
                     raise
                 self.takes_checksums = False
                 logger.warning("%s takes no SHA-256 with an object; our own record of it remains", self.endpoint)
-        return self._call(method, parameters, wanted)
+        return self._call(method, parameters, wanted, fence)
 
     def attempt(self, act: Callable[[], T], method: str, name: str, wanted: Callable[[], bool] = lambda: True) -> T:
         """Whatever talks to the store: tried again while that may help and is wanted, explained when it does not."""
@@ -87,10 +96,27 @@ class S3Client:
         return answer
 
     def _call(
-        self, method: str, parameters: Mapping[str, object], wanted: Callable[[], bool] = lambda: True
+        self,
+        method: str,
+        parameters: Mapping[str, object],
+        wanted: Callable[[], bool] = lambda: True,
+        fence: Fence | None = None,
     ) -> dict[str, Any]:
         name = str(parameters.get("Key", parameters.get("Prefix")))
-        return self.attempt(lambda: self.once(method, **parameters), method, name, wanted)
+        if fence is None:
+            return self.attempt(lambda: self.once(method, **parameters), method, name, wanted)
+        return self.attempt(lambda: self._hastily(fence, method, parameters), method, name, wanted)
+
+    def _hastily(self, fence: Fence, method: str, parameters: Mapping[str, object]) -> dict[str, Any]:
+        with self._connecting:
+            client = self._hasty_client  # made before the fence is asked: it takes its time
+        fence()
+        answer: dict[str, Any] = getattr(client, method)(Bucket=self.bucket, **parameters)
+        return answer
+
+    @cached_property
+    def _hasty_client(self) -> "Boto3Client":
+        return _connect(self._session, self._settings, HASTY)
 
     def _key_id(self) -> str:
         """The last four characters of the access key id, which tell one from another and give nothing away."""
@@ -106,7 +132,7 @@ def sha256_header(data: bytes | bytearray) -> dict[str, str]:
     return {"ChecksumSHA256": b64encode(sha256(data).digest()).decode()}
 
 
-def _connect(session: Session, settings: StorageSettings) -> "Boto3Client":
+def _connect(session: Session, settings: StorageSettings, special: Config | None = None) -> "Boto3Client":
     region = settings.region or session.region_name or "us-east-1"
     endpoint = session.client("s3", endpoint_url=settings.endpoint_url, region_name=region).meta.endpoint_url
     is_aws = (urlsplit(endpoint).hostname or "").endswith(AWS_HOSTS)
@@ -121,4 +147,5 @@ def _connect(session: Session, settings: StorageSettings) -> "Boto3Client":
         response_checksum_validation=checksums,
         s3={} if is_aws else {"addressing_style": "path"},
     )
+    config = config.merge(special) if special else config
     return session.client("s3", endpoint_url=settings.endpoint_url, region_name=region, config=config)
