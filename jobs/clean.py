@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 
 from actors import crash, metadata
 from actors.errors import NotFound
-from actors.storage.bucket import Bucket, ObjectInfo, PendingUpload
+from actors.storage.bucket import Bucket, Fence, ObjectInfo, PendingUpload
+from jobs.claims import list_claims
 from jobs.manifest import Manifest
 
 OLD = timedelta(days=1)
@@ -38,9 +39,10 @@ def find_leftovers(bucket: Bucket, manifest: Manifest, older_than: timedelta = O
             yield Leftover(upload.key, 0, "an upload that was begun and never finished", upload)
 
 
-def remove(bucket: Bucket, leftover: Leftover) -> None:
-    """Remove it. The caller holds the lease."""
+def remove(bucket: Bucket, leftover: Leftover, fence: Fence) -> None:
+    """Remove it. The caller holds the lease, which `fence` asks."""
     crash.point("clean.remove")
+    fence()
     if leftover.upload is not None:
         bucket.abort_upload(leftover.upload)
     else:
@@ -66,11 +68,9 @@ def _orphans(bucket: Bucket, before: datetime) -> Iterator[Leftover]:
 
 
 def _old_leases(bucket: Bucket, before: datetime) -> Iterator[Leftover]:
-    infos = list(bucket.list("leases/"))
-    real = [info for info in infos if not info.key.startswith("leases/probe-")]
-    newest = real[-1].key if real else None  # the names begin with the epoch; the newest one is never removed
-    for info in infos:
-        if info.modified < before and info.key != newest:
+    *_, newest = (None, *list_claims(bucket))  # it says which epoch is the next, and is never removed
+    for info in bucket.list("leases/"):
+        if info.modified < before and info.key != (newest.key if newest else None):
             yield Leftover(info.key, info.size, "the lease of an earlier run")
 
 

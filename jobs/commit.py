@@ -20,9 +20,9 @@ class Superseded(RunError):
 class Committer:
     """Decides which attempt of a shard is the one that exists: the first to be committed, for ever.
 
-    Conditional writes are a second line, used where the store honours them; the lease is the first. Before every PUT
-    the data files are listed, so that nothing is promised of which a file is gone: a driver that slept for a day may
-    find that `clean` took what it was about to commit.
+    Conditional writes are a second line, used where the store honours them; the lease is the first, and is asked right
+    before every PUT. Before that the data files are looked at, so that nothing is promised of which a file is gone: a
+    driver that slept for a day may find that `clean` took what it was about to commit.
     """
 
     def __init__(self, bucket: Bucket, lease: Lease, store: StoreClass) -> None:
@@ -39,10 +39,9 @@ class Committer:
         self._require_files(report)
         if not self._conditional and (standing := self._standing(key)) is not None:
             return standing
-        self._lease.require()
         crash.point("commit.put")
         try:
-            self._bucket.put(key, report.metadata, if_absent=self._conditional)
+            self._bucket.put(key, report.metadata, if_absent=self._conditional, fence=self._lease.require)
         except PreconditionFailed:
             # Either another attempt was first, or our own write was, and its reply was lost.
             return metadata.read_header(self._bucket.get(key))
@@ -64,10 +63,10 @@ class Committer:
         if info is None or standing.attempt != attempt:
             raise Superseded(_superseded(key, attempt, standing.attempt))
         merged = metadata.merge(old, report.metadata)
-        self._lease.require()
         crash.point("replace.put")
         try:
-            self._bucket.put(key, merged, if_match=info.etag if self._conditional else None)
+            etag = info.etag if self._conditional else None
+            self._bucket.put(key, merged, if_match=etag, fence=self._lease.require)
         except PreconditionFailed:
             now = metadata.read_header(self._bucket.get(key))
             if now.attempt != report.attempt:
@@ -82,13 +81,20 @@ class Committer:
             return None
 
     def _require_files(self, report: ShardReport) -> None:
-        prefix = f"images/{report.shard.name}-{report.attempt}"
-        found = {info.key: info.size for info in self._bucket.list(prefix)} if report.files else {}
+        found = self._sizes([file.file for file in report.files])
         for file in report.files:
             size = found.get(file.file)
             if size != file.bytes:
                 message = f"{file.file} was written with {file.bytes} bytes, the store has {size or 'none'}"
                 raise DataMissing(Problem("LM1314", message, where=self._bucket.url))
+
+    def _sizes(self, files: list[str]) -> dict[str, int]:
+        """Of those that are there. A tar is looked at, and many files are listed, as each is the cheapest."""
+        if len(files) == 1:
+            info = self._bucket.head(files[0])
+            return {info.key: info.size} if info else {}
+        folders = {file.rpartition("/")[0] + "/" for file in files}
+        return {info.key: info.size for folder in folders for info in self._bucket.list(folder)}
 
 
 def _superseded(key: str, expected: str, found: str) -> Problem:

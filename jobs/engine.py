@@ -4,7 +4,8 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,27 @@ from typing import Any
 import ray
 
 from actors.errors import ClusterError, Problem
+from jobs.lanes import most_workers
+from jobs.order import RunOrder
+from jobs.pool import RayPool, WorkerPool
 
 OBJECT_STORE_BYTES = 128 * 1024**2
 """Only reports travel, about 200 kB a shard: pixels never enter Ray's object store."""
+
+
+Workers = Callable[[RunOrder], AbstractContextManager[tuple[WorkerPool, float]]]
+"""Where a run's workers are, for its length; and how many GPUs are there."""
+
+
+@contextlib.contextmanager
+def ray_workers(order: RunOrder) -> Iterator[tuple[WorkerPool, float]]:
+    """Workers on Ray, ended with the run."""
+    with engine(order.address, most_workers(order.spec)):
+        pool = RayPool(silence_seconds=order.spec.limits.batch_timeout_seconds)
+        try:
+            yield pool, float(ray.cluster_resources().get("GPU", 0))
+        finally:
+            pool.close()
 
 
 @contextlib.contextmanager
@@ -45,11 +64,6 @@ def engine(address: str | None, workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def gpus() -> float:
-    """GPUs of the cluster, as far as it is up."""
-    return float(ray.cluster_resources().get("GPU", 0))
 
 
 def _copy_code(folder: str) -> None:

@@ -7,7 +7,7 @@ Both are written when the job is complete, under the lease, and removed before `
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice, zip_longest
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from actors import crash, metadata
 from actors.errors import NotFound
 from actors.records import SCHEMA_VERSION
-from actors.storage.bucket import Bucket, ObjectInfo
+from actors.storage.bucket import Bucket, Fence, ObjectInfo
 from jobs.catalog import PREFIX
 
 T = TypeVar("T")
@@ -66,14 +66,18 @@ class _Entry:
     statuses: Counter[str]
 
 
-def build(bucket: Bucket) -> Totals:
-    """Read every shard's metadata and write the index. The caller holds the lease, and no worker of its own lives."""
+def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> Totals:
+    """Read every shard's metadata and write the index. The caller holds the lease, which `fence` asks, and no worker
+    of its own lives.
+
+    `publish` does what else a finished job needs: the index comes last, so that where it is, all is.
+    """
     statuses: Counter[str] = Counter()
     shards = files = data_bytes = 0
     with (
         bucket.upload(SHARDS_KEY) as tars,
         bucket.upload(KEY) as upload,
-        pq.ParquetWriter(_Sink(upload), SCHEMA, compression="zstd") as writer,
+        pq.ParquetWriter(_Sink(upload), SCHEMA, compression="zstd", write_page_checksum=True) as writer,
     ):
         for entries in _in_groups(_entries(bucket)):
             rows = [row for entry in entries for row in entry.rows]
@@ -96,15 +100,20 @@ def build(bucket: Bucket) -> Totals:
         )
         writer.add_key_value_metadata({"schema_version": str(SCHEMA_VERSION), "totals": json.dumps(asdict(totals))})
         writer.close()
+        fence()
         tars.complete()
+        publish(totals)
         crash.point("index.put")
+        fence()
         upload.complete()
+    crash.point("index.done")
     return totals
 
 
-def remove(bucket: Bucket) -> None:
+def remove(bucket: Bucket, fence: Fence) -> None:
     """Take the index away before what it describes is changed."""
     for key in (KEY, SHARDS_KEY):
+        fence()
         bucket.delete(key)
     crash.point("index.removed")
 
@@ -113,13 +122,13 @@ def read_totals(bucket: Bucket) -> Totals | None:
     """The totals of a finished job, if its index is there and describes exactly the metadata that can be listed."""
     try:
         with bucket.open(KEY) as file:
-            index = pq.ParquetFile(file)
+            index = pq.ParquetFile(file, page_checksum_verification=True)
             described = _described(index)
             found = ((info.key, info.etag) for info in bucket.list(PREFIX))
             if any(one != other for one, other in zip_longest(described, found)):
                 return None
             return Totals(**json.loads(index.metadata.metadata[b"totals"]))
-    except NotFound:
+    except (NotFound, pa.ArrowInvalid, OSError):  # not there, or damaged: it can be made again
         return None
 
 

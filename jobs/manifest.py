@@ -12,7 +12,7 @@ from pydantic import PlainSerializer, PlainValidator, ValidationError
 from actors.errors import InputError, NotFound, Problem
 from actors.records import SCHEMA_VERSION
 from actors.settings import Settings
-from actors.storage.bucket import Bucket
+from actors.storage.bucket import Bucket, Fence
 from actors.storage.probe import StoreClass
 from actors.tables.table import PromptTable
 from jobs.plan import Plan
@@ -67,13 +67,16 @@ class Manifest(Settings):
             if version > SCHEMA_VERSION:
                 raise InputError(_too_new(bucket.url, version))
             return cls.model_validate_json(text)
-        except (ValueError, KeyError, ValidationError) as error:
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
             problem = Problem("LM1312", f"{bucket.url}/{KEY} is not a manifest of lightmill", value=str(error)[:200])
             raise InputError(problem) from error
 
-    def write(self, bucket: Bucket) -> None:
-        """Promise. The caller holds the lease and has seen that there is no manifest."""
-        bucket.put(KEY, self.model_dump_json(indent=1).encode())
+    def write(self, bucket: Bucket, fence: Fence) -> None:
+        """Promise. The caller holds the lease, which `fence` asks, and has seen that there is no manifest.
+
+        Raises `PreconditionFailed` where the store finds one all the same.
+        """
+        bucket.put(KEY, self.model_dump_json(indent=1).encode(), if_absent=self.store == "strong", fence=fence)
 
     def refuse_another(self, spec: JobSpec, identity: Mapping[str, Any], url: str) -> None:
         """Raise `InputError` naming every field in which this job differs from what was promised."""

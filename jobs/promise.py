@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from actors import crash
-from actors.errors import InputError
-from actors.storage.bucket import Bucket
+from actors.errors import InputError, PreconditionFailed
+from actors.storage.bucket import Bucket, Fence
 from actors.storage.probe import StoreClass, probe
 from actors.tables.rewrite import rewrite
 from actors.tables.routes import route
@@ -38,17 +38,21 @@ class Promise:
         """Whether the output is bound by a manifest."""
         return self.manifest is not None
 
-    def keep(self, bucket: Bucket) -> Manifest:
-        """The manifest of the output, written now if there was none. The caller holds the lease."""
+    def keep(self, bucket: Bucket, fence: Fence) -> Manifest:
+        """The manifest of the output, written now if there was none. The caller holds the lease, which `fence` asks."""
         manifest = self.manifest or Manifest.load(bucket)
         if manifest is not None:
             _hold_to(manifest, self.order, bucket)
             return manifest
         assert self.source is not None
-        table = self._table(self.source, bucket)
-        manifest = _manifest(self.order, table, self.store)
+        manifest = _manifest(self.order, self._table(self.source, bucket), self.store)
         crash.point("manifest.put")
-        manifest.write(bucket)
+        try:
+            manifest.write(bucket, fence)
+        except PreconditionFailed:  # our own, if its reply was lost; another's is the one that we are held to
+            manifest = Manifest.load(bucket)
+            assert manifest is not None
+            _hold_to(manifest, self.order, bucket)
         crash.point("manifest.done")
         return manifest
 

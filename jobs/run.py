@@ -13,14 +13,13 @@ from jobs import card, index
 from jobs.catalog import Catalog
 from jobs.commit import Committer
 from jobs.driver import Driver, Work
-from jobs.engine import engine, gpus
+from jobs.engine import Workers, ray_workers
 from jobs.index import Totals
-from jobs.lanes import lane_recipes, lane_workers, most_workers
+from jobs.lanes import lane_recipes, lane_workers
 from jobs.lease import Lease
 from jobs.leash import Leash
 from jobs.manifest import Manifest
 from jobs.order import RunOrder
-from jobs.pool import RayPool
 from jobs.promise import make_promise
 from jobs.retry import Rework, find_rework
 from jobs.status import Progress
@@ -28,11 +27,11 @@ from jobs.status import Progress
 Words = dict[str, Any]
 
 
-def run(order: RunOrder, leash: Leash) -> int:
+def run(order: RunOrder, leash: Leash, workers: Workers = ray_workers) -> int:
     """Do what the order says, tell the leash how it goes, and return the exit status."""
     begun = time.monotonic()
     try:
-        words = _Run(order, leash).go()
+        words = _Run(order, leash, workers).go()
         exit_code: int = words.pop("exit_code", 0)
     except LightmillError as error:
         leash.fail(error)
@@ -45,9 +44,10 @@ def run(order: RunOrder, leash: Leash) -> int:
 class _Run:
     """The steps of a run, which share an output."""
 
-    def __init__(self, order: RunOrder, leash: Leash) -> None:
+    def __init__(self, order: RunOrder, leash: Leash, workers: Workers) -> None:
         self._order = order
         self._leash = leash
+        self._workers = workers
         self._bucket: Bucket = open_bucket(order.spec.output, order.spec.storage)
 
     def go(self) -> Words:
@@ -59,32 +59,32 @@ class _Run:
             Lease(self._bucket, promise.store, self._order.purpose, self._leash.say) as lease,
             LogFile(self._bucket, "driver"),
         ):
-            manifest = promise.keep(self._bucket)
-            committer = Committer(self._bucket, lease, manifest.store)
+            manifest = promise.keep(self._bucket, lease.require)
             if self._order.purpose == "run":
-                return self._make(manifest, committer, Catalog.read(self._bucket, manifest.shards))
-            return self._retry(manifest, committer)
+                return self._make(manifest, lease, Catalog.read(self._bucket, manifest.shards))
+            return self._retry(manifest, lease)
 
-    def _retry(self, manifest: Manifest, committer: Committer) -> Words:
+    def _retry(self, manifest: Manifest, lease: Lease) -> Words:
         rework = find_rework(self._bucket, self._order.only)
         if not rework:
             return {"message": f"nothing to retry: no committed row is {self._order.only}"}
-        index.remove(self._bucket)
-        return self._make(manifest, committer, Catalog.all_but(rework.keys(), manifest.shards), rework)
+        index.remove(self._bucket, lease.require)
+        return self._make(manifest, lease, Catalog.all_but(rework.keys(), manifest.shards), rework)
 
     def _make(
         self,
         manifest: Manifest,
-        committer: Committer,
+        lease: Lease,
         catalog: Catalog,
         rework: Mapping[int, Rework] | None = None,
     ) -> Words:
-        progress = Progress(self._bucket, manifest.spec.name, manifest.images, manifest.plan.images_of(catalog))
+        before = manifest.plan.images_of(catalog)
+        progress = Progress(self._bucket, manifest.spec.name, manifest.images, before, lambda: lease.is_fresh)
         try:
             if not catalog.complete:
-                self._generate(manifest, committer, catalog, progress, rework)
+                self._generate(manifest, Committer(self._bucket, lease, manifest.store), catalog, progress, rework)
             progress.state = "finished" if catalog.complete else "stopped"
-            totals = self._finish(manifest) if catalog.complete else None
+            totals = self._finish(manifest, lease) if catalog.complete else None
         except LightmillError as error:
             progress.state, progress.message = "failed", error.problems[0].message
             raise
@@ -101,30 +101,28 @@ class _Run:
         rework: Mapping[int, Rework] | None,
     ) -> None:
         spec = self._order.spec
-        with engine(self._order.address, most_workers(spec)):
-            recipes = lane_recipes(manifest, spec, gpus())
-            pool = RayPool(silence_seconds=spec.limits.batch_timeout_seconds)
+        with self._workers(self._order) as (pool, gpus):
+            recipes = lane_recipes(manifest, spec, gpus)
             work = Work(
                 plan=manifest.plan,
                 recipes=recipes,
-                workers=tuple(lane_workers(recipe, gpus()) for recipe in recipes),
+                workers=tuple(lane_workers(recipe, gpus) for recipe in recipes),
                 catalog=catalog,
                 committer=committer,
                 max_attempts=spec.limits.max_attempts,
                 rework=rework,
             )
-            try:
-                Driver(work, pool, progress, self._leash).run()
-            finally:
-                pool.close()
+            Driver(work, pool, progress, self._leash).run()
 
-    def _finish(self, manifest: Manifest) -> Totals | None:
+    def _finish(self, manifest: Manifest, lease: Lease) -> Totals | None:
         """Write what a finished job has; every worker of this driver has ended. None while shards are missing."""
         if not Catalog.read(self._bucket, manifest.shards).complete:
             return None  # of a retry before the job was finished
-        totals = index.build(self._bucket)
-        card.write(self._bucket, manifest, totals, index.tars(self._bucket))
-        return totals
+
+        def publish(totals: Totals) -> None:
+            card.write(self._bucket, manifest, totals, index.tars(self._bucket))
+
+        return index.build(self._bucket, lease.require, publish)
 
     def _end(self, totals: Totals | None, message: str) -> Words:
         if totals is None:

@@ -58,8 +58,12 @@ class Progress:
     `failed` and `filtered` are of this run alone: what earlier runs left is counted when the index is built.
     """
 
-    def __init__(self, bucket: Bucket, name: str, total: int, committed: int) -> None:
+    def __init__(
+        self, bucket: Bucket, name: str, total: int, committed: int, may_write: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`may_write`: whether this driver still is the one to speak for the output."""
         self._bucket = bucket
+        self._may_write = may_write
         self._name = name
         self._total = total
         self._committed = self._before = committed
@@ -141,7 +145,8 @@ class Progress:
         self._write()
 
     def _write(self) -> None:
-        self._bucket.put(KEY, self.status().model_dump_json(indent=1).encode())
+        if self._may_write():
+            self._bucket.put(KEY, self.status().model_dump_json(indent=1).encode())
 
     def _rate(self, done: int) -> float:
         now = time.monotonic()

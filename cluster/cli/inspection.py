@@ -92,10 +92,10 @@ def clean(
     if dry_run:
         leftovers = list(find_leftovers(bucket, manifest))
     else:
-        with Lease(bucket, manifest.store, "clean", talk().print):
+        with Lease(bucket, manifest.store, "clean", talk().print) as lease:
             leftovers = list(find_leftovers(bucket, manifest))
             for leftover in leftovers:
-                remove(bucket, leftover)
+                remove(bucket, leftover, lease.require)
     if as_json:
         rows = [{"key": leftover.key, "bytes": leftover.bytes, "reason": leftover.reason} for leftover in leftovers]
         found = {"schema_version": manifest.schema_version, "removed": not dry_run, "leftovers": rows}
