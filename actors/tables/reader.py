@@ -17,7 +17,7 @@ from actors.tables.routes import lane_numbers
 from actors.tables.row import RowParser
 from actors.tables.table import PromptTable
 
-CACHE_BYTES = 512 << 20
+CACHE_BYTES = 128 << 20
 """Decoded row groups a reader keeps. Text in them is dictionaries, so most take less than their file does."""
 OPEN_FILES = 4
 
@@ -32,7 +32,7 @@ class TableReader:
         use = use_columns(table.schema.names, columns, overrides)
         self._parser = RowParser(use, table.lanes)
         self._route_column = use.overrides.get("model") if table.routes else None
-        self._groups = GroupCache(table, storage)
+        self.groups = GroupCache(table, storage)
         self._starts = np.concatenate([[0], table.group_ends()])
         self._lane_ends: dict[int, NDArray[np.int64]] = {}
 
@@ -59,7 +59,7 @@ class TableReader:
     def _slice(self, number: int, lane: int, start: int, stop: int) -> Iterator[Prompt]:
         if start >= stop:
             return
-        group = self._groups.get(number)
+        group = self.groups.get(number)
         first_row = int(self._starts[number])
         if self._route_column is None:
             wanted, numbers = group.slice(start, stop - start), range(start, stop)

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Iterator
-from dataclasses import replace
 from uuid import uuid4
 
 import pyarrow as pa
@@ -55,7 +54,7 @@ def rewrite(
         raise InputError(
             Problem("LM1022", message, source.identity.uri, help="let nothing write to the table meanwhile")
         )
-    return PromptTable(identity=replace(source.identity), files=tuple(files), schema=source.schema)
+    return PromptTable(identity=source.identity, files=tuple(files), schema=source.schema)
 
 
 def _parts(source: TableSource, storage: StorageSettings) -> Iterator[tuple[bytes, tuple[int, ...]]]:

@@ -1,6 +1,7 @@
 """What a row of the table means: the one place where raw values become a `Prompt`, for the plan and for the workers."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from actors.errors import Problem
@@ -158,36 +159,30 @@ def _guidance(value: object, column: str) -> float:
 
 
 def _check_size(width: int | None, height: int | None, use: ColumnUse) -> None:
-    size = "x".join(str(side) for side in (width, height) if side is not None)
-    for name, side in (("width", width), ("height", height)):
+    size = clip("x".join(str(side) for side in (width, height) if side is not None))
+    sides: tuple[tuple[Override, int | None], ...] = (("width", width), ("height", height))
+    for name, side in sides:
         if side is None:
             continue
-        column = use.overrides[name]  # type: ignore[index]
+        problem = None
         if not 0 < side <= MAX_SIDE:
-            message = f"{clip(size)}: {name} must be from {SIZE_MULTIPLE} to {MAX_SIDE} pixels"
-            raise BadRow(
-                Problem(
-                    "LM1007",
-                    message + _memory(width, height),
-                    column,
-                    clip(str(side)),
-                    "choose a smaller image" if side > 0 else "choose a size such as 512",
-                )
-            )
-        if side % SIZE_MULTIPLE:
+            message = f"{size}: {name} must be from {SIZE_MULTIPLE} to {MAX_SIDE} pixels{_memory(width, height)}"
+            problem = Problem("LM1007", message, help="use a size that the model was trained on, such as 512")
+        elif side % SIZE_MULTIPLE:
             below = side // SIZE_MULTIPLE * SIZE_MULTIPLE
             nearest = f"{below} or {below + SIZE_MULTIPLE}" if below else str(SIZE_MULTIPLE)
-            message = f"{size}: {name} must be a multiple of {SIZE_MULTIPLE}"
-            raise BadRow(Problem("LM1006", message, column, str(side), f"use {nearest}"))
+            problem = Problem("LM1006", f"{size}: {name} must be a multiple of {SIZE_MULTIPLE}", help=f"use {nearest}")
+        if problem:
+            raise BadRow(replace(problem, where=use.overrides[name], value=clip(str(side))))
 
 
 def _memory(width: int | None, height: int | None) -> str:
     """What one image of this size would take; a side that the row leaves out is taken to be as long as the other."""
-    pixels = (width or height or 0) * (height or width or 0)
-    if pixels <= MAX_SIDE or max(width or 0, height or 0) <= MAX_SIDE:
+    wide, high = width or height or 0, height or width or 0
+    gib = wide * high * DECODER_BYTES_PER_PIXEL / 2**30
+    if min(wide, high) <= 0 or not 1 <= gib < 1e6:
         return ""
-    gib = pixels * DECODER_BYTES_PER_PIXEL / 2**30
-    return f"; decoding one such image would take about {gib:,.0f} GiB" if gib < 1e6 else ""
+    return f"; decoding one such image would take about {gib:,.0f} GiB"
 
 
 def _bad(code: str, message: str, column: str, value: object, action: str) -> BadRow:

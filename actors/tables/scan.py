@@ -1,7 +1,7 @@
 """One pass over a text file: how many records, of which columns, of which types; and every fault of form."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -22,7 +22,7 @@ Kinds = Mapping[str, set[str]]
 """For every column, what kinds of values were seen: bool, int, wide, huge, float, str or json."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=False)
+@dataclass(frozen=True, slots=True)
 class Survey:
     """What one file holds."""
 
@@ -77,7 +77,8 @@ def _scan_fields(file: FoundFile, storage: StorageSettings, report: Callable[[in
             if len(problems) < REPORTED:
                 problems.append(ragged(file, line, len(record), width))
     if faults > len(problems):
-        problems[-1] = replace(problems[-1], count=faults - len(problems) + 1)
+        message = f"{faults - len(problems):,} more lines have another number of fields than the header"
+        problems.append(Problem("LM1017", message, file.url, help="mend those above first; all may have one cause"))
     if problems:
         raise InputError(*problems)
     report(rows % REPORT_EVERY)
