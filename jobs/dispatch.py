@@ -4,7 +4,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from actors.errors import Problem
+from actors.errors import LightmillError, Problem, RunError, StorageError
 from actors.records import Shard, ShardOrder
 from jobs.plan import Plan
 from jobs.retry import Rework
@@ -58,21 +58,30 @@ class Dispatch:
     def struck(self, shard: Shard, announced: Iterable[str]) -> None:
         """A worker died or hung while it had the shard, with these images on its device or about to be.
 
-        They run alone next time. A death that no image explains counts against the shard itself.
+        They run alone next time. A death that no image explains counts against the shard itself; raises `RunError`
+        when it goes on after the verdict, with which nothing is generated any more.
         """
         trouble = self._trouble.setdefault(shard.index, Trouble())
         keys = list(announced)
         trouble.strikes.update(keys)
         if not keys:
             trouble.attempts += 1
+        if trouble.attempts >= 2 * self._max_attempts:
+            raise RunError(_deadly(shard, trouble.attempts))
         self._returned[shard.lane].append(shard.index)
 
-    def broke(self, shard: Shard) -> bool:
-        """A worker could not do the shard, and said so. Whether it is worth another attempt."""
+    def broke(self, shard: Shard, error: LightmillError) -> None:
+        """A worker could not do the shard, and said so. After `max_attempts` its images are failed rows.
+
+        Raises the error where that would not help: the store does not take the shard, or not even those rows can be
+        made.
+        """
         trouble = self._trouble.setdefault(shard.index, Trouble())
         trouble.attempts += 1
+        most = self._max_attempts - isinstance(error, StorageError)
+        if trouble.attempts > most:
+            raise error
         self._returned[shard.lane].append(shard.index)
-        return trouble.attempts < self._max_attempts
 
     def _order(self, shard: Shard) -> ShardOrder:
         only = self._rework[shard.index].keys if self._rework is not None else None
@@ -100,6 +109,15 @@ def _killer(deaths: int) -> Problem:
 def _given_up(attempts: int) -> Problem:
     return Problem(
         "LM1607",
-        f"the shard was tried {attempts} times, and its worker died each time before an image could be blamed",
+        f"the shard was tried {attempts} times, and each time its worker failed or died with no image to blame",
         help="look for the cause in logs/, then `lightmill retry` makes these images again",
+    )
+
+
+def _deadly(shard: Shard, attempts: int) -> Problem:
+    return Problem(
+        "LM1612",
+        f"shard {shard.index} has ended {attempts} workers, also when they were to generate nothing",
+        value=f"rows {shard.start} to {shard.stop - 1} of lane {shard.lane}",
+        help="see logs/ and the memory of the machine; can these rows be read at all?",
     )

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
-from actors.errors import InputError, LightmillError, Problem, RunError, Stopped, StorageError
+from actors.errors import InputError, LightmillError, Problem, RunError, Stopped
 from actors.metadata import ShardHeader
 from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardReport
@@ -23,7 +23,8 @@ from jobs.status import Progress
 _log = logging.getLogger(__name__)
 
 IN_HAND = 2
-"""Shards a worker has at once: one denoising, one uploading. So many are lost, at most, when it dies."""
+"""Shards a worker has at once: one denoising, one uploading or being committed. So many are lost, at most, when it or
+the driver dies."""
 COMMITTERS = 4
 STILLBORN = 3
 """Workers of a lane that die in a row while they load their model, after which the job is given up."""
@@ -37,7 +38,13 @@ class _Seat:
     lane: int
     ready: bool = False
     announced: dict[int, tuple[str, ...] | None] = field(default_factory=dict)
-    """By shard in hand: the images that are on the device or next; None while it has not begun."""
+    """By shard in the making: the images that are on the device or next; None while it has not begun."""
+    committing: set[int] = field(default_factory=set)
+    """Shards that it has made, until they are committed."""
+
+    @property
+    def in_hand(self) -> int:
+        return len(self.announced) + len(self.committing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +83,7 @@ class Driver:
         """Shards of each lane that are neither committed nor in anybody's hand."""
         self._seats: dict[str, _Seat] = {}
         self._stillborn = dict.fromkeys(lanes, 0)
-        self._committing = 0
+        self._committing: dict[int, _Seat] = {}
         self._committed: SimpleQueue[tuple[ShardReport, Future[ShardHeader]]] = SimpleQueue()
 
     def run(self) -> None:
@@ -115,13 +122,11 @@ class Driver:
 
     def _hand_out(self) -> None:
         """First everyone one shard, then everyone a second, so that near the end nobody queues while another idles."""
-        if self._committing > COMMITTERS + 2 * len(self._seats):
-            return  # the store is slow: more reports would only wait in memory
         seated = Counter(seat.lane for seat in self._seats.values())
         for depth in range(IN_HAND):
             for worker, seat in self._seats.items():
                 enough = self._left[seat.lane] >= (seated[seat.lane] if depth else 1)
-                if seat.ready and len(seat.announced) == depth and enough:
+                if seat.ready and seat.in_hand == depth and enough:
                     self._assign(worker, seat)
 
     def _assign(self, worker: str, seat: _Seat) -> None:
@@ -141,18 +146,26 @@ class Driver:
                 self._progress.workers = sum(seat.ready for seat in self._seats.values())
                 self._say(f"worker {worker} is ready: {info.model} on {info.device}")
             case Beaten(worker, shard, beat):
-                self._seats[worker].announced[shard.index] = beat.announced
-                self._progress.making(shard.index, beat.done, beat.failed)
+                if shard.index in self._seats[worker].announced:
+                    self._seats[worker].announced[shard.index] = beat.announced
+                    self._progress.making(shard.index, beat.done, beat.failed)
             case Made(worker, report):
-                self._seats[worker].announced.pop(report.shard.index)
-                self._committing += 1
-                committers.submit(self._commit, report).add_done_callback(
-                    lambda future: self._committed.put((report, future))
-                )
+                self._made(worker, report, committers)
             case Broke(worker, shard, error):
                 self._broke(worker, shard, error)
-            case Died(worker, shards, reason):
-                self._died(worker, shards, reason)
+            case Died(worker, reason=reason):
+                self._died(worker, reason)
+
+    def _made(self, worker: str, report: ShardReport, committers: ThreadPoolExecutor) -> None:
+        """Commit the first attempt of a shard that is finished, and no later one."""
+        index, seat = report.shard.index, self._seats[worker]
+        if index not in seat.announced:
+            self._say(f"shard {index} came once more, in attempt {report.attempt}, which is dropped")
+            return
+        del seat.announced[index]
+        seat.committing.add(index)
+        self._committing[index] = seat
+        committers.submit(self._commit, report).add_done_callback(lambda future: self._committed.put((report, future)))
 
     def _commit(self, report: ShardReport) -> ShardHeader:
         rework = self._work.rework
@@ -167,8 +180,8 @@ class Driver:
                 report, future = self._committed.get_nowait()
             except Empty:
                 return
-            self._committing -= 1
             shard = report.shard
+            self._committing.pop(shard.index).committing.discard(shard.index)
             try:
                 header = future.result()
             except DataMissing as error:
@@ -190,7 +203,9 @@ class Driver:
     def _broke(self, worker: str, shard: Shard | None, error: LightmillError) -> None:
         if shard is None:  # the model cannot be loaded, and will not be next time
             raise error
-        self._seats[worker].announced.pop(shard.index, None)
+        if shard.index not in self._seats[worker].announced:
+            return  # it was made before
+        del self._seats[worker].announced[shard.index]
         self._progress.dropped(shard.index)
         if isinstance(error, Stopped):
             self._left[shard.lane] += 1
@@ -202,26 +217,24 @@ class Driver:
         self._retry(shard, error)
 
     def _retry(self, shard: Shard, error: LightmillError) -> None:
-        worth_it = self._dispatch.broke(shard)
-        if isinstance(error, StorageError) and not worth_it:
-            raise error
+        self._dispatch.broke(shard, error)
         self._left[shard.lane] += 1
 
-    def _died(self, worker: str, shards: tuple[Shard, ...], reason: str) -> None:
+    def _died(self, worker: str, reason: str) -> None:
         seat = self._seats.pop(worker)
         self._progress.workers = sum(other.ready for other in self._seats.values())
-        self._say(f"worker {worker} died with {len(shards)} shards in hand: {reason}")
+        self._say(f"worker {worker} died with {len(seat.announced)} shards in hand: {reason}")
         if not seat.ready:
             self._stillborn[seat.lane] += 1
             if self._stillborn[seat.lane] == STILLBORN:
                 raise RunError(_stillborn(self._work.recipes[seat.lane].model.model, reason))
-        blamed = any(seat.announced.get(shard.index) for shard in shards)
-        for shard in shards:
-            announced = seat.announced.get(shard.index)
-            self._progress.dropped(shard.index)
+        blamed = any(seat.announced.values())
+        for index, announced in seat.announced.items():
+            shard = self._work.plan.shard(index)
+            self._progress.dropped(index)
             self._left[shard.lane] += 1
-            if announced or (announced == () and not blamed):
-                self._dispatch.struck(shard, announced)
+            if announced or not blamed:
+                self._dispatch.struck(shard, announced or ())
             else:
                 self._dispatch.give_back(shard)
 

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from actors import metadata
-from actors.errors import InputError, NotFound, Problem, StorageError
+from actors.errors import NotFound, Problem, RunError, StorageError
 from actors.metadata import ShardMetadata
 from actors.records import SAMPLE_SCHEMA, DataFile, Shard, sample_key
 from actors.storage.bucket import Bucket
@@ -59,7 +59,7 @@ def _check(bucket: Bucket, manifest: Manifest, shard: Shard) -> Checked:
     key = metadata.key(shard)
     try:
         found = metadata.read_metadata(bucket.get(key))
-    except (NotFound, InputError) as error:
+    except (NotFound, RunError) as error:
         return Checked((_fault("LM1802", f"the metadata cannot be read: {error.problems[0].message}", key),))
     rows = found.table.select([name for name in SAMPLE_SCHEMA.names if name in found.table.column_names]).to_pylist()
     faults = [*_schema_faults(found, key), *_row_faults(manifest, shard, rows, key)]
