@@ -24,9 +24,9 @@ SEALED = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-"""No model hub, no proxy and nobody's own cloud account, in the tests and in their child processes."""
+"""No model hub, no proxy, and nobody's own cloud account or cluster, in the tests and in their child processes."""
 
-for name in [name for name in os.environ if name.startswith(("AWS_", "LIGHTMILL_"))]:
+for name in [name for name in os.environ if name.startswith(("AWS_", "LIGHTMILL_", "RAY_ADDRESS"))]:
     del os.environ[name]
 os.environ.update(SEALED)
 

@@ -37,7 +37,7 @@ def setting(request):
     with (
         FaultProxy(upstream, server.certificates) as proxy,
         server.client(proxy.endpoint, retries={"total_max_attempts": 1}, read_timeout=10) as client,
-        server.client(server.endpoint) as direct,
+        server.client(upstream) as direct,
     ):
         yield Setting(server, server.create_bucket(), proxy, client, direct)
 

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import boto3
 import psutil
@@ -56,7 +57,9 @@ def test_a_multipart_upload_appears_whole_when_completed(server, endpoint):
         assert s3.get_object(Bucket=bucket, Key="big")["Body"].read() == b"".join(parts)
 
 
-def test_both_endpoints_see_the_same_data(server):
+@pytest.mark.parametrize("name", ["rgw", "moto_server"])
+def test_both_endpoints_see_the_same_data(request, name):
+    server = request.getfixturevalue(name)
     bucket = server.create_bucket()
     with server.client(server.endpoint) as plain, server.client(server.tls_endpoint) as tls:
         assert "Contents" not in tls.list_objects_v2(Bucket=bucket)
@@ -149,7 +152,8 @@ def test_a_killed_gateway_is_a_new_process_when_it_returns(request, name):
 
 
 def test_the_environment_alone_reaches_the_store(s3_store: S3Store):
-    s3 = boto3.client("s3")
-    assert s3.meta.endpoint_url == s3_store.endpoint
-    assert "Contents" not in s3.list_objects_v2(Bucket=s3_store.bucket, Prefix=s3_store.prefix)
-    s3.close()
+    with closing(boto3.client("s3")) as s3, s3_store.client() as direct:
+        assert s3.meta.endpoint_url == s3_store.endpoint
+        direct.put_object(Bucket=s3_store.bucket, Key=f"{s3_store.prefix}/k", Body=b"x")
+        listed = s3.list_objects_v2(Bucket=s3_store.bucket, Prefix=s3_store.prefix)
+        assert [entry["Key"] for entry in listed["Contents"]] == [f"{s3_store.prefix}/k"]

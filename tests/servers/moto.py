@@ -20,7 +20,7 @@ class QuietHandler(MotoRequestHandler):
 
 
 class MotoServer(S3Server):
-    """No signatures are checked, but preconditions are."""
+    """Checks preconditions but no signatures, and answers 500 to some of several PUTs over one key at once."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

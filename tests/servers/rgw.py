@@ -57,7 +57,7 @@ rgw thread pool size = 64
 rgw gc obj min wait = 5
 rgw gc processor period = 5
 rgw frontends = beast endpoint=127.0.0.1:{port} ssl_endpoint=127.0.0.1:{tls_port} ssl_certificate={certificate} \
-ssl_private_key={key}
+ssl_private_key={key} tcp_nodelay=1
 """
 
 

@@ -20,7 +20,7 @@ START_TIMEOUT_S = 60
 
 
 class S3Server(ABC):
-    """An S3 store on loopback, the same data over HTTP and over TLS."""
+    """An S3 store on loopback, over HTTP and over TLS."""
 
     access_key = "AKIALIGHTMILLTEST001"  # rclone refuses keys of an unlikely length
     secret_key = "not-a-secret-only-for-loopback-tests"
@@ -80,10 +80,11 @@ class S3Server(ABC):
         return closing(client)
 
     def create_bucket(self) -> str:
-        """A new empty bucket that nobody else uses."""
+        """A new empty bucket that nobody else uses, on both endpoints."""
         name = f"lightmill-{uuid.uuid4().hex[:12]}"
-        with self.client(self.endpoint) as s3:
-            s3.create_bucket(Bucket=name)
+        for endpoint in (self.endpoint, self.tls_endpoint):
+            with self.client(endpoint) as s3:  # a store that has it already says so with success
+                s3.create_bucket(Bucket=name)
         return name
 
     def __enter__(self) -> Self:
