@@ -31,7 +31,7 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
             model=settings.model_copy(
                 update={"threads": manifest.threads[lane], "gpus_per_worker": _gpus_per_worker(settings, gpus)}
             ),
-            table=manifest.table,
+            table=manifest.table.located(spec.output),
             columns=spec.columns,
             overrides=spec.overrides,
             seed=spec.seed,

@@ -1,7 +1,7 @@
 """Promise: the step from a job as it is asked for to a manifest that every later run is held to."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -9,6 +9,7 @@ from actors import crash
 from actors.errors import InputError, PreconditionFailed
 from actors.storage.bucket import Bucket, Fence
 from actors.storage.probe import StoreClass, probe
+from actors.tables.files import absolute
 from actors.tables.rewrite import rewrite
 from actors.tables.routes import route
 from actors.tables.source import TableSource, source_version
@@ -66,7 +67,8 @@ class Promise:
         if "model" not in spec.overrides:
             return table
         names = [settings.model for settings in spec.models]
-        return route(table, spec.columns.get("model", "model"), names, spec.storage)
+        routed = route(table.located(bucket.url), spec.columns.get("model", "model"), names, spec.storage)
+        return replace(routed, files=table.files)
 
 
 def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
@@ -88,7 +90,7 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
 def _hold_to(manifest: Manifest, order: RunOrder, bucket: Bucket) -> None:
     if order.purpose == "retry":
         return
-    uri = order.spec.prompts
+    uri = absolute(order.spec.prompts)
     identity = TableIdentity(uri, source_version(uri, order.spec.storage), manifest.table.rows)
     manifest.refuse_another(order.spec, asdict(identity), bucket.url)
 

@@ -1,10 +1,11 @@
 """JobSpec: the frozen, validated description of a job, as its file says it."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from actors.settings import (
+    OVERRIDES,
     CheckSettings,
     EncodingSettings,
     LimitSettings,
@@ -14,6 +15,9 @@ from actors.settings import (
     Sink,
     StorageSettings,
 )
+
+MEANINGFUL = ("prompt", "id", *OVERRIDES)
+"""What a column of a table can mean to us."""
 
 
 class JobSpec(Settings):
@@ -37,6 +41,21 @@ class JobSpec(Settings):
     checks: CheckSettings = CheckSettings()
     storage: StorageSettings = StorageSettings()
     limits: LimitSettings = LimitSettings()
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        for ours in columns:
+            if ours not in MEANINGFUL:
+                raise ValueError(f"named by what they mean: {ours!r} is none of {', '.join(MEANINGFUL)}")
+        return columns
+
+    @model_validator(mode="after")
+    def _each_row_has_one_lane(self) -> Self:
+        names = [settings.model for settings in self.models]
+        if "model" in self.overrides and len(set(names)) < len(names):
+            raise ValueError("different models: rows are routed by the model's name, and one is named twice")
+        return self
 
     @property
     def rows_per_shard(self) -> int:

@@ -13,6 +13,7 @@ from actors.errors import InputError, Problem
 from actors.settings import StorageSettings
 from actors.storage.bucket import Bucket
 from actors.storage.opening import open_bucket
+from actors.tables.table import OURS
 
 Format = Literal["parquet", "csv", "tsv", "jsonl"]
 Compression = Literal["gzip", "zstd"]
@@ -96,6 +97,8 @@ def file_version(url: str, storage: StorageSettings) -> str | None:
 
 def require_unchanged(url: str, version: str, storage: StorageSettings) -> None:
     """Refuse a file that is no longer the one that was planned: its rows would be other rows."""
+    if version == OURS:
+        return
     now = file_version(url, storage)
     if now != version:
         message = "the file is gone" if now is None else "the file has changed since it was first read"

@@ -11,11 +11,11 @@ from actors import crash
 from actors.errors import InputError, Problem
 from actors.settings import StorageSettings
 from actors.storage.bucket import Bucket
-from actors.tables.files import file_version, require_unchanged
+from actors.tables.files import require_unchanged
 from actors.tables.parquet import MAX_GROUP_ROWS
 from actors.tables.source import Progress, TableSource
 from actors.tables.stream import stream
-from actors.tables.table import PromptTable, TableFile
+from actors.tables.table import OURS, PromptTable, TableFile
 
 GROUP_BYTES = 64 << 20
 PART_BYTES = 64 << 20
@@ -33,7 +33,8 @@ def rewrite(
 ) -> PromptTable:
     """Stream the source into Parquet under `prefix`. The table that comes back keeps the identity of the source.
 
-    Parts get names that no other attempt uses: one that dies leaves orphans, and never a mixture.
+    Its files are named relative to the bucket, so that an output can be moved (see `PromptTable.located`), and as no
+    other attempt names them: one that dies leaves orphans, and never a mixture.
     """
     attempt = uuid4().hex[:12]
     files = []
@@ -42,8 +43,7 @@ def rewrite(
         key = f"{prefix}{attempt}-{number:06d}.parquet"
         bucket.put(key, data)
         crash.point("rewrite.part")
-        url = f"{bucket.url.rstrip('/')}/{key}"
-        files.append(TableFile(url, file_version(url, storage) or "", groups))
+        files.append(TableFile(key, OURS, groups))
         done += sum(groups)
         if progress:
             progress(done)

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -21,12 +21,16 @@ class TableIdentity:
     rows: int
 
 
+OURS = ""
+"""The version of a file that lightmill wrote under a name it uses once: it is there as written, or not at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class TableFile:
     """One Parquet file of the table."""
 
     url: str
-    """Absolute path or `s3://` URL."""
+    """Absolute path or `s3://` URL; of a file of `OURS` relative to the output, until the table is `located`."""
     version: str
     """The store's etag, or size and modification time: says whether the file is still the one that was planned."""
     row_groups: tuple[int, ...]
@@ -46,6 +50,12 @@ class PromptTable:
     """The model of each lane, where the table routes rows to them."""
     routes: tuple[tuple[int, ...], ...] | None = None
     """With a `model` override: for every row group of every file, in order, the rows of each lane."""
+
+    def located(self, output: str) -> Self:
+        """The table with the files that lightmill wrote found under this output."""
+        base = output.rstrip("/")
+        files = (replace(file, url=f"{base}/{file.url}") if file.version == OURS else file for file in self.files)
+        return replace(self, files=tuple(files))
 
     @property
     def uri(self) -> str:

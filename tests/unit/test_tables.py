@@ -158,7 +158,7 @@ def test_a_page_that_expands_to_gigabytes_is_refused_by_its_footer(tmp_path):
 def test_a_constant_column_over_a_million_rows_passes(tmp_path):
     constant = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_000, pa.int32()), pa.array(["z" * 500]))
     uri = parquet(tmp_path / "t.parquet", {"prompt": constant}, row_group_size=1_000_000)
-    table = rewrite(open_source(uri, HERE), open_bucket(str(tmp_path / "out")), HERE)
+    table = rewrite(open_source(uri, HERE), open_bucket(str(tmp_path / "out")), HERE).located(str(tmp_path / "out"))
     assert table.rows == 1_000_000
     assert reader(table).read(0, 999_999, 1_000_000)[0].text == "z" * 500
 
@@ -176,6 +176,7 @@ def test_large_row_groups_are_rewritten_into_small_ones(tmp_path):
     assert source.needs_rewrite
     told = []
     table = rewrite(source, open_bucket(str(tmp_path / "out")), HERE, progress=told.append)
+    table = table.located(str(tmp_path / "out"))
     assert [file.row_groups for file in table.files] == [(65_536, 65_536, 18_928)]
     assert told == [150_000]
     assert table.identity == source.identity
@@ -261,7 +262,7 @@ def test_a_table_in_a_store_is_read_as_one_here(moto_store):
         prompts = TableReader(source.table(), {}, (), settings).read(0, 0, rows + 1)
         assert len(prompts) == source.rows == rows
         assert source_version(f"{moto_store.url}/in/{uri}", settings) == source.identity.version
-    table = rewrite(open_source(f"{moto_store.url}/in/text/t.csv", settings), bucket, settings)
+    table = rewrite(open_source(f"{moto_store.url}/in/text/t.csv", settings), bucket, settings).located(bucket.url)
     assert texts(TableReader(table, {}, (), settings).read(0, 0, 1)) == ["a cat"]
     with pytest.raises(InputError) as error:
         open_source(f"{moto_store.url}/in/none.csv", settings)
@@ -276,7 +277,7 @@ from actors.tables.source import open_source
 from actors.tables.rewrite import rewrite
 from actors.tables.reader import TableReader
 here = StorageSettings()
-table = rewrite(open_source(sys.argv[1], here), open_bucket(sys.argv[2]), here)
+table = rewrite(open_source(sys.argv[1], here), open_bucket(sys.argv[2]), here).located(sys.argv[2])
 reader = TableReader(table, {}, (), here)
 for start in range(0, table.rows, 50_000):
     assert len(reader.read(0, start, start + 1000)) == 1000
@@ -289,7 +290,7 @@ def test_a_rewrite_that_dies_leaves_only_orphans(tmp_path):
     command = [sys.executable, "-c", MEASURED, uri, str(tmp_path / "out")]
     died = subprocess.run(command, env={**os.environ, "LIGHTMILL_CRASH": "rewrite.part"}, check=False)
     assert died.returncode == EXIT_STATUS
-    table = rewrite(open_source(uri, HERE), open_bucket(str(tmp_path / "out")), HERE)
+    table = rewrite(open_source(uri, HERE), open_bucket(str(tmp_path / "out")), HERE).located(str(tmp_path / "out"))
     assert table.rows == len(reader(table).read(0, 0, 2000)) == 1000
     assert len(list((tmp_path / "out" / "prompts").iterdir())) == 2
 

@@ -168,7 +168,7 @@ def test_the_check_and_the_worker_read_the_same_prompts_of_jsonl(tmp_path_factor
     path = folder / "t.jsonl"
     path.write_text("".join(json.dumps({"prompt": "p", **row}) + "\n" for row in rows))
     source = open_source(str(path), HERE)
-    table = rewrite(source, open_bucket(str(folder / "out")), HERE)
+    table = rewrite(source, open_bucket(str(folder / "out")), HERE).located(str(folder / "out"))
     columns = [prompt.columns for prompt in reader(table).read(0, 0, len(rows))]
     assert columns == [{name: value for name, value in row.items() if name != "prompt"} for row in rows_of(str(path))]
 
@@ -178,7 +178,7 @@ def test_the_check_and_the_worker_read_the_same_prompts_of_jsonl(tmp_path_factor
 )
 def test_a_real_table_is_read_as_it_stands(tmp_path):
     source = open_source(str(PARTI), HERE)
-    table = rewrite(source, open_bucket(str(tmp_path)), HERE)
+    table = rewrite(source, open_bucket(str(tmp_path)), HERE).located(str(tmp_path))
     prompts = reader(table, {"prompt": "Prompt"}).read(0, 0, table.rows)
     assert len(prompts) == 1632
     assert not [prompt for prompt in prompts if prompt.problem]
