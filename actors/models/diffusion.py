@@ -4,9 +4,11 @@ import functools
 import gc
 import hashlib
 import inspect
+import os
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import diffusers
 import torch
@@ -17,6 +19,8 @@ from actors.models.facts import ModelFacts, component_folders, read_json
 from actors.models.model import Images, ModelInfo, Pixels
 from actors.records import Batch, ImageRequest
 
+DEVICE_LOST = 70
+"""Exit status of a worker whose device can no longer be used (`EX_SOFTWARE` of sysexits.h)."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 # Their hints on prompts that were cut, safety checkers and missing torchvision repeat for every batch; what matters of
@@ -52,6 +56,8 @@ class DiffusersModel:
             return self._paint(requests, wanted=len(batch.requests))
         except RuntimeError as error:
             if not _is_out_of_memory(error):
+                if "CUDA error" in str(error):
+                    _lose_device(error)
                 raise
             said = str(error).partition("\n")[0]
         # Only here, after the exception is gone, are the tensors of its frames free.
@@ -201,6 +207,16 @@ def _to_pixels(images: torch.Tensor) -> Pixels:
     """
     scaled = images.float().nan_to_num(0.0, 0.0, 0.0).mul(255).round()
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def _lose_device(error: RuntimeError) -> NoReturn:
+    """End the process, as whoever kills it would: the driver knows which images were on the device.
+
+    A CUDA error (an assertion, an illegal address, a fallen bus) stays with the process: every later batch would fail
+    as well, and be blamed for it.
+    """
+    traceback.print_exception(error)
+    os._exit(DEVICE_LOST)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from actors.errors import OutOfMemory
 from actors.metadata import read_metadata
-from actors.models.diffusion import weights_sha256
+from actors.models.diffusion import DEVICE_LOST, weights_sha256
 from actors.models.loading import load_model
 from actors.models.tiny import save_tiny, tiny_folder
 from actors.settings import ModelSettings
@@ -189,6 +189,23 @@ def test_a_device_without_room_is_out_of_memory_and_works_on(tiny, error):
         hook.remove()
 
     assert tiny.generate(make_batch(REQUESTS[0])).finite == (True,)
+
+
+def test_a_device_that_is_lost_ends_the_process_instead_of_failing_every_later_image(tiny, monkeypatch):
+    def refuse(module, _):
+        if isinstance(module, diffusers.UNet2DConditionModel):
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    def leave(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr("os._exit", leave)
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(refuse)
+    try:
+        with pytest.raises(SystemExit, match=str(DEVICE_LOST)):
+            tiny.generate(make_batch(*REQUESTS))
+    finally:
+        hook.remove()
 
 
 def test_images_that_are_not_finite_are_told_apart(tiny):
