@@ -112,8 +112,8 @@ class Answer:
         date = metadata.get("HTTPHeaders", {}).get("date")
         return cls(
             status=metadata.get("HTTPStatusCode", 0),
-            code=said.get("Code", ""),
-            message=said.get("Message", ""),
+            code=said.get("Code") or "",
+            message=said.get("Message") or "",
             date=parsedate_to_datetime(date) if date else None,
         )
 

@@ -117,7 +117,10 @@ class S3Bucket:
     def pending_uploads(self) -> Iterator[PendingUpload]:
         more: dict[str, Any] = {}
         while True:
-            page = self.client.call("list_multipart_uploads", Prefix=self._prefix, **more)
+            try:
+                page = self.client.call("list_multipart_uploads", Prefix=self._prefix, **more)
+            except NotFound:  # what rclone says where there is none
+                return
             for found in page.get("Uploads", ()):
                 yield PendingUpload(found["Key"].removeprefix(self._prefix), found["UploadId"], found["Initiated"])
             if not page.get("IsTruncated"):

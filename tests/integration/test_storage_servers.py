@@ -1,12 +1,21 @@
 """S3Bucket on real servers, over HTTP and TLS: what it promises, through faults and an outage."""
 
+import threading
+import time
+from collections.abc import Iterator
+
 import pytest
 
+from actors.errors import PreconditionFailed, StorageError
 from actors.settings import StorageSettings
 from actors.storage.bucket import Bucket
 from actors.storage.opening import open_bucket
 from bucket_contract import BucketContract
+from servers.faultproxy import FaultProxy
+from servers.rgw import RgwServer
 from servers.store import S3Store
+
+BIG = bytes(number % 251 for number in range(20_000_000))
 
 
 class TestServers(BucketContract):
@@ -14,5 +23,97 @@ class TestServers(BucketContract):
 
     @pytest.fixture
     def bucket(self, s3_store: S3Store) -> Bucket:
-        self.honours_preconditions = type(s3_store.server).__name__ == "RgwServer"
-        return open_bucket(s3_store.url, StorageSettings(), patience_seconds=10)
+        self.honours_preconditions = isinstance(s3_store.server, RgwServer)
+        return open_bucket(s3_store.url, patience_seconds=30)
+
+
+@pytest.fixture
+def proxy(s3_store: S3Store) -> Iterator[FaultProxy]:
+    with FaultProxy(s3_store.endpoint, s3_store.server.certificates) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def bucket(s3_store: S3Store, proxy: FaultProxy) -> Bucket:
+    """With the proxy between it and the server."""
+    return open_bucket(s3_store.url, StorageSettings(endpoint_url=proxy.endpoint), patience_seconds=60)
+
+
+def upload(bucket: Bucket, key: str) -> None:
+    with bucket.upload(key) as writing:
+        for start in range(0, len(BIG), 1_000_000):
+            writing.write(BIG[start : start + 1_000_000])
+        assert writing.complete().size == len(BIG)
+
+
+@pytest.mark.parametrize("act", ["torn", "reset_response"])
+def test_a_read_goes_on_where_it_broke_off(bucket: Bucket, proxy: FaultProxy, act: str):
+    bucket.put("a", BIG)
+    for read in (lambda: b"".join(bucket.stream("a")), lambda: bucket.get("a"), lambda: bucket.open("a").read()):
+        proxy.clear()
+        proxy.add(act, method="GET", path="/a$", times=3)
+        assert read() == BIG
+    assert proxy.hits[act] == 9
+
+
+@pytest.mark.parametrize("act", ["slow_down", "reset_before", "reset_request", "reset_response", "lost"])
+def test_every_request_of_an_upload_may_fail(bucket: Bucket, proxy: FaultProxy, act: str):
+    rules = [
+        proxy.add(act, method="POST", query="^uploads", times=2),
+        proxy.add(act, method="PUT", query="partNumber", times=4),
+        proxy.add(act, method="POST", query="^uploadId", times=2),
+    ]
+    upload(bucket, "a")
+    assert b"".join(bucket.stream("a")) == BIG
+    assert all(rule.hits == rule.times for rule in rules[1:])
+
+
+def test_a_conditional_put_whose_reply_is_lost_is_stored(bucket: Bucket, proxy: FaultProxy, s3_store: S3Store):
+    proxy.add("lost", method="PUT", path="/lease$", times=1)
+    if isinstance(s3_store.server, RgwServer):
+        with pytest.raises(PreconditionFailed):
+            bucket.put("lease", b"mine", if_absent=True)
+    else:
+        bucket.put("lease", b"mine", if_absent=True)
+    assert bucket.get("lease") == b"mine"
+
+
+def test_writing_waits_for_a_slow_store(bucket: Bucket, proxy: FaultProxy):
+    proxy.add("delay", method="PUT", query="partNumber", seconds=0.5)
+    with bucket.upload("a") as writing:
+        writing.write(bytes(60_000_000))
+        assert writing.seconds_waited > 0.3
+        writing.complete()
+
+
+def test_an_outage_is_waited_out(s3_store: S3Store):
+    bucket = open_bucket(s3_store.url, patience_seconds=120)
+    bucket.put("before", b"1")
+    s3_store.server.kill_gateway()
+    restart = threading.Timer(5, s3_store.server.start_gateway)
+    restart.start()
+    try:
+        started = time.monotonic()
+        bucket.put("during", b"2")
+        assert time.monotonic() - started >= 4
+    finally:
+        restart.join()
+    assert [info.key for info in bucket.list()] == ["before", "during"]
+
+
+def test_a_certificate_nobody_vouches_for_is_refused_at_once(rclone, monkeypatch: pytest.MonkeyPatch):
+    for name, value in rclone.environment(rclone.tls_endpoint).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_CA_BUNDLE")
+    with pytest.raises(StorageError, match=r"LM1308.*CERTIFICATE_VERIFY_FAILED(.|\n)*AWS_CA_BUNDLE"):
+        open_bucket("s3://any/p", patience_seconds=600).get("a")
+
+
+def test_the_secret_is_checked_and_not_told(s3_store: S3Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret-of-this-server")
+    bucket = open_bucket(s3_store.url)
+    for use in (lambda: bucket.get("a"), lambda: bucket.head("a"), lambda: list(bucket.list()), bucket.now):
+        with pytest.raises(StorageError, match="LM1303") as caught:
+            use()
+        assert "not-the-secret" not in str(caught.value)
+        assert s3_store.server.access_key not in str(caught.value)
