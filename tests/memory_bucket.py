@@ -13,9 +13,15 @@ from actors.storage.bucket import ObjectInfo
 class MemoryBucket:
     url = "memory://bucket"
 
-    def __init__(self, before_write: Callable[[str, int], None] = lambda key, size: None):
+    def __init__(
+        self,
+        before_write: Callable[[str, int], None] = lambda key, size: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ):
         """`before_write(key, size)` is called before bytes are taken in; it may wait, or raise."""
         self.objects: dict[str, bytes] = {}
+        self.modified: dict[str, datetime] = {}
+        self.now = now
         self.before_write = before_write
         self._lock = threading.Lock()
 
@@ -35,16 +41,19 @@ class MemoryBucket:
 
     def head(self, key):
         data = self.objects.get(key)
-        return None if data is None else ObjectInfo(key, len(data), sha256(data).hexdigest(), self.now())
+        return None if data is None else ObjectInfo(key, len(data), sha256(data).hexdigest(), self.modified[key])
 
-    def put(self, key, data, *, if_absent=False, if_match=None):
+    def put(self, key, data, *, if_absent=False, if_match=None, fence=None):
         self.before_write(key, len(data))
+        if fence:
+            fence()
         with self._lock:
             info = self.head(key)
             if (if_absent and info) or (if_match and (info is None or info.etag != if_match)):
                 raise PreconditionFailed(Problem("LM1300", f"{key} is another object"))
+            self.modified[key] = self.now()
             self.objects[key] = bytes(data)
-        return self.head(key)
+            return self.head(key)
 
     def upload(self, key):
         return MemoryUpload(self, key)
@@ -55,8 +64,8 @@ class MemoryBucket:
     def delete(self, key):
         self.objects.pop(key, None)
 
-    def now(self):
-        return datetime.now(UTC)
+    def pending_uploads(self):
+        return iter(())
 
 
 class MemoryUpload:
