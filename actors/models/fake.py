@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,10 @@ class FakeOptions:
     """Prompts with this word give an image that is not finite."""
     nsfw: str = ""
     """Prompts with this word are flagged by the safety checker that this model pretends to have."""
+    cure: str = ""
+    """A file: once it is there, no prompt raises, kills or hangs any more."""
+    journal: str = ""
+    """A file to which each image is added before it is painted, as `key pid`: who made what, and how often."""
 
     @classmethod
     def parse(cls, model: str) -> "FakeOptions":
@@ -82,6 +87,9 @@ class FakeModel:
 
     def generate(self, batch: Batch) -> Images:
         options, requests = self._options, batch.requests
+        if options.journal:
+            with Path(options.journal).open("a") as journal:
+                journal.write("".join(f"{request.key} {os.getpid()}\n" for request in requests))
         if options.pace:
             time.sleep(options.pace * batch.size)
         if batch.size > options.oom:
@@ -107,6 +115,8 @@ class FakeModel:
 
     def _drill(self, request: ImageRequest) -> None:
         options, text = self._options, request.prompt.text
+        if options.cure and Path(options.cure).exists():
+            return
         if options.kill and options.kill in text:
             os.kill(os.getpid(), signal.SIGKILL)
         if options.hang and options.hang in text:

@@ -1,0 +1,127 @@
+"""What a run makes of different jobs, with real Ray, and what it makes of them on every real store."""
+
+import itertools
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from checker import check
+from mill import make_job
+from servers.store import S3Store
+
+PARTI = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "PartiPrompts.tsv"
+PARTI_ROWS = 200
+CATS = [f"a cat, number {number}" for number in range(120)]
+ONE, THREE = ({"min": count, "max": count} for count in (1, 3))
+
+
+def test_a_slice_of_partiprompts_becomes_a_dataset(tmp_path):
+    """A real table as it stands: tab-separated, and with quotes that belong to the prompts."""
+    if not PARTI.exists():
+        pytest.skip(f"PartiPrompts.tsv is not at {PARTI}")
+    with PARTI.open(encoding="utf-8") as table:
+        lines = list(itertools.islice(table, PARTI_ROWS + 1))
+    (tmp_path / "parti.tsv").write_text("".join(lines), encoding="utf-8")
+    job = make_job(
+        tmp_path,
+        [],
+        prompts=str(tmp_path / "parti.tsv"),
+        columns={"prompt": "Prompt"},
+        model="tiny",
+        num_inference_steps=2,
+        workers=ONE,
+        shard_size=64,
+    )
+    with job.start("--json") as run:
+        outcome = run.end()
+    assert outcome["totals"]["ok"] == PARTI_ROWS
+    check(job)
+    query = f"select prompt, \"Category\" from '{job.output}/metadata/*.parquet' order by source_row"
+    assert duckdb.sql(query).fetchall() == [tuple(line.split("\t")[:2]) for line in lines[1:]]
+
+
+def test_the_same_job_on_every_store(s3_store: S3Store, tmp_path):
+    """Over HTTP and TLS. Half-way the store is killed and started again, and so is a worker."""
+    job = make_job(tmp_path, CATS, output=s3_store.url, model="fake:pace=0.05")
+    with job.start("--json") as run:
+        run.wait_until_painted(24)
+        s3_store.server.kill_gateway()
+        run.kill_painter()
+        s3_store.server.start_gateway()
+        outcome = run.end()
+    assert outcome["totals"]["ok"] == len(CATS)
+    assert job.made_again() <= 2
+    check(job)
+
+
+@pytest.mark.parametrize("workers", [ONE, THREE])
+def test_any_number_of_workers_makes_the_bytes_of_an_undisturbed_run(tmp_path, workers):
+    job = make_job(tmp_path, CATS[:48], model="tiny", num_inference_steps=2, workers=workers, shard_size=8)
+    with job.start() as run:
+        run.end()
+    assert check(job).ok == 48
+
+
+def test_two_models_make_every_row_several_times(tmp_path):
+    models = [{"model": f"fake:pace={pace}", "width": 32, "height": 32} for pace in (0, 0.01)]
+    job = make_job(tmp_path, CATS[:30], models=models, images_per_prompt=2, sink="files", shard_size=16)
+    with job.start() as run:
+        run.end()
+    assert check(job).ok == 30 * 2 * 2
+
+
+def test_rows_choose_model_size_and_seed(tmp_path):
+    names = ["fake", "tiny"]
+    rows = [
+        {"prompt": f"{cat} by {names[number % 3 == 0]}", "model": names[number % 3 == 0], "seed": number % 5}
+        | {"width": 32 + 8 * (number % 3), "height": 32 + 8 * (number % 2), "uid": f"cat/{number}", "mood": "calm"}
+        for number, cat in enumerate(CATS[:60])
+    ]
+    job = make_job(
+        tmp_path,
+        rows,
+        columns={"id": "uid"},
+        overrides=["model", "seed", "width", "height"],
+        models=[{"model": "fake", "width": 64, "height": 64}, {"model": "tiny", "num_inference_steps": 1}],
+        images_per_prompt=2,
+    )
+    with job.start() as run:
+        run.end()
+    assert check(job).ok == 120
+    query = f"""
+        select id, model, seed, width, height, mood
+        from '{job.output}/metadata/*.parquet' where image_index = 1 order by source_row
+    """
+    assert duckdb.sql(query).fetchall() == [
+        (row["uid"], row["model"], row["seed"] + 1, row["width"], row["height"], "calm") for row in rows
+    ]
+
+
+def test_what_failed_is_made_by_retry(tmp_path):
+    """First what failed for one reason, then the rest; what was good stays as it is."""
+    cure = tmp_path / "cure"
+    rows = [*CATS[:40]]
+    rows[5], rows[23] = "boom", "another boom"
+    rows[31] = " "
+    job = make_job(tmp_path, rows, model=f"fake:fail=boom,cure={cure}", limits={"max_failed_share": 1.0})
+    empty = {key(31): "LM1003"}
+    with job.start() as run:
+        run.end()
+    check(job, {key(5): "LM1603", key(23): "LM1603", **empty})
+    cure.touch()
+    with job.start("--only", "LM9999", "--json", command="retry") as run:
+        assert "nothing to retry" in run.end()["message"]
+    with job.start("--only", "LM1603", command="retry") as run:
+        run.end()
+    check(job, empty)
+    with job.start(command="retry") as run:
+        run.end()
+    check(job, empty)
+    painted = [name for name, _ in job.painted()]
+    assert painted.count(key(5)) > 1
+    assert painted.count(key(6)) <= 3, "its neighbours in the batch that raised, and nobody else"
+
+
+def key(row: int) -> str:
+    return f"{row:012d}-0000-00"
