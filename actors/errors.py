@@ -126,6 +126,15 @@ class OutOfMemory(LightmillError):
     """The device has no room for a batch of this size; a smaller one may fit."""
 
 
+def unexpected(error: Exception) -> Problem:
+    """Nobody has foreseen this, so it is a mistake of ours."""
+    return Problem(
+        "LM1999",
+        f"lightmill itself failed: {type(error).__name__}: {error}",
+        help="run the same command again with --debug to see where, and report that",
+    )
+
+
 def render(problems: Iterable[Problem], most: int = 20) -> str:
     """The problems as text: the first `most`, then how many more there are."""
     listed = list(problems)

@@ -117,16 +117,24 @@ def _open(data: bytes) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(pa.BufferReader(data))
     except (pa.ArrowInvalid, OSError) as error:
-        raise RunError(Problem("LM1605", f"this is no metadata of a shard: {error}")) from error
+        raise RunError(_damaged(str(error))) from error
 
 
 def _header(file: pq.ParquetFile) -> ShardHeader:
     text = (file.schema_arrow.metadata or {}).get(HEADER_KEY)
     if text is None:
-        raise RunError(Problem("LM1605", "this is no metadata of a shard: it has no `lightmill` entry"))
+        raise RunError(_damaged("it has no `lightmill` entry"))
     values = json.loads(text)
     if values["schema_version"] > SCHEMA_VERSION:
         message = f"the metadata is of schema version {values['schema_version']}, this lightmill knows {SCHEMA_VERSION}"
-        raise RunError(Problem("LM1604", message, help="install a newer lightmill"))
+        raise RunError(Problem("LM1313", message, help="upgrade lightmill"))
     files = tuple(DataFile(**entry) for entry in values["files"])
     return ShardHeader(**{**values, "shard": Shard(**values["shard"]), "files": files})
+
+
+def _damaged(why: str) -> Problem:
+    return Problem(
+        "LM1317",
+        f"this is no metadata of a shard: {why}",
+        help="`lightmill verify` names the file; delete it, and the same job makes its shard again",
+    )

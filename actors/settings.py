@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 OVERRIDES = ("negative_prompt", "seed", "width", "height", "num_inference_steps", "guidance_scale", "model")
 """Columns of the table that may steer the generation, each only where the job names it."""
@@ -65,10 +65,18 @@ class StorageSettings(Settings):
     """How to reach the store. Credentials come from boto3's usual chain, never from here."""
 
     endpoint_url: str | None = None
+    """Left out: AWS, or what AWS_ENDPOINT_URL_S3 says in the environment."""
     region: str | None = None
     checksums: Literal["when_required", "when_supported"] | None = None
     """botocore's own setting. Left out: `when_required` for a custom endpoint, as several answer 411 to the trailer
     that the default sends over TLS; botocore's default on AWS."""
+
+    @field_validator("endpoint_url", mode="before")
+    @classmethod
+    def _is_url(cls, value: object) -> object:
+        if value is not None and not (isinstance(value, str) and value.startswith(("http://", "https://"))):
+            raise ValueError("a URL such as https://store.example:9000")
+        return value
 
 
 class LimitSettings(Settings):

@@ -14,6 +14,9 @@ from actors.errors import Problem, RunError
 from jobs.order import RunOrder
 
 STDERR_TAIL = 4000
+SIGNALLED = 128
+"""A shell adds it to the number of the signal that ended a process."""
+AT_ONCE = "stopped at once; what is committed stays, and the same command resumes"
 
 
 class Child:
@@ -26,14 +29,14 @@ class Child:
 
     def __init__(self, order: RunOrder) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `events`
-        self._interrupted = False
+        self._signals: list[int] = []
         # -P keeps the current folder off the path: a stray `jobs/` there must not become the driver.
         command = [sys.executable, "-P", "-m", "jobs", order.model_dump_json(), "--leash"]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=None if order.debug else self._errors,
             start_new_session=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
@@ -41,7 +44,7 @@ class Child:
     def events(self) -> Iterator[dict[str, Any]]:
         """What the driver says, until it ends. Raises `RunError` if it ends without a last word."""
         assert self._process.stdout is not None
-        before = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
         ended = False
         try:
             for line in self._process.stdout:
@@ -49,19 +52,21 @@ class Child:
                 ended = ended or event["event"] == "end"
                 yield event
             status = self._process.wait()
-            if not ended:
+            if not ended and len(self._signals) > 1:
+                yield {"event": "end", "exit_code": SIGNALLED + self._signals[0], "message": AT_ONCE}
+            elif not ended:
                 raise RunError(self._died(status))
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
             self._close()
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
         assert self._process.stdin is not None
-        word = b"kill\n" if self._interrupted else b"stop\n"
-        self._interrupted = True
+        word = "kill" if self._signals else {signal.SIGINT: "stop", signal.SIGTERM: "terminate"}[signal.Signals(number)]
+        self._signals.append(number)
         try:
-            self._process.stdin.write(word)
+            self._process.stdin.write(f"{word}\n".encode())
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended already
@@ -77,9 +82,11 @@ class Child:
     def _died(self, status: int) -> Problem:
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - STDERR_TAIL))
+        last_words = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return Problem(
-            "LM1610",
-            f"the driver ended with status {status} and without a word",
-            value=self._errors.read().decode(errors="replace").strip(),
-            help="run the same command again: it resumes from what is committed",
+            "LM1612",
+            f"the driver {how}, without a word",
+            value=last_words,
+            help="run the same command again: it resumes from what is committed; with --debug it says more",
         )

@@ -6,14 +6,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from cluster.words import count, duration, printable, rate, shares, size
 
 if TYPE_CHECKING:
     from jobs.status import Status
 
 LINE_SECONDS = 10.0
 """Between two lines of progress where there is no terminal to draw a bar on."""
+FRAMES_PER_SECOND = 2
+"""As often as a driver tells how far it is."""
+OVER = frozenset({"finished", "failed", "stopped"})
 
 
 class Follower(Protocol):
@@ -33,21 +37,19 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Print above the bar."""
-        self._progress.console.print(escape(text), highlight=False)
+        _print(self._progress.console, text)
 
     def show(self, status: "Status") -> None:
         """Move the bar."""
         if self._task is None:
             self._task = self._progress.add_task("", total=status.total, rate="", extra="")
-        extra = f"{status.workers}/{status.workers_wanted} workers"
-        if status.failed:
-            extra += f", [red]{status.failed:,} failed[/red]"
+        failed = f", [red]{status.failed:,} failed[/red]" if status.failed else ""
         self._progress.update(
             self._task,
             description=status.state,
             completed=status.done,
-            rate=f"{status.images_per_second:,.1f} images/s",
-            extra=extra,
+            rate=rate(status.images_per_second),
+            extra=f"{_workers(status)}{failed}",
         )
 
 
@@ -60,7 +62,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Print at once."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        _print(self._console, text)
 
     def show(self, status: "Status") -> None:
         """Print if the last line is long enough ago."""
@@ -77,49 +79,50 @@ def follower(console: Console) -> Iterator[Follower]:
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[extra]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    # Transient: the summary says it all, and a bar that stays would stop short of the last commit.
+    with Progress(*columns, console=console, refresh_per_second=FRAMES_PER_SECOND, transient=True) as progress:
         yield Bar(progress)
 
 
 def line(status: "Status") -> str:
     """A status in one line."""
-    parts = [
-        f"{status.state}: {status.done:,}/{status.total:,} images",
-        f"{status.images_per_second:,.1f} images/s",
-        f"{status.failed:,} failed",
-        f"{status.workers}/{status.workers_wanted} workers",
-    ]
+    parts = [f"{status.state}: {status.done:,}/{status.total:,} images", rate(status.images_per_second)]
     if status.eta_seconds is not None and status.state == "running":
-        parts.insert(2, f"{_duration(status.eta_seconds)} left")
+        parts.append(f"{duration(status.eta_seconds)} left")
+    parts.append(f"{status.failed:,} failed")
+    if status.state not in OVER:
+        parts.append(_workers(status))
     return ", ".join(parts)
 
 
 def summary(end: Mapping[str, Any]) -> str:
-    """What the run came to: images, images per second, and where the workers' seconds went."""
-    totals = end.get("totals")
+    """What the run came to: images, images per second, and where the workers' time went."""
     lines = [end["message"]]
-    if totals:
+    if totals := end.get("totals"):
         lines.append(
-            f"{totals['ok']:,} images ok, {totals['failed']:,} failed, {totals['filtered']:,} filtered, in "
-            f"{totals['data_files']:,} files of {totals['data_bytes'] / 1e6:,.1f} MB"
+            f"  in all      {totals['ok']:,} images ok, {totals['failed']:,} failed, {totals['filtered']:,} filtered; "
+            f"{count(totals['data_files'], 'file')}, {size(totals['data_bytes'])}"
         )
-    seconds = end.get("seconds") or {}
-    if seconds:
-        spent = ", ".join(f"{cause.replace('_', ' ')} {value:.1f}" for cause, value in seconds.items())
-        lines.append(f"{end['made']:,} made in {_duration(end['wall'])} ({end['rate']:,.1f} images/s)")
-        lines.append(f"seconds of the workers: {spent}")
+    if end.get("made"):
+        steady = f" ({rate(end['steady_rate'])} once a worker was ready)" if end.get("steady_rate") else ""
+        lines.append(
+            f"  this run    {count(end['made'], 'image')} in {duration(end['wall'])}: {rate(end['rate'])}{steady}"
+        )
+    if spent := end.get("seconds"):
+        lines.append(f"  workers     {shares(spent)}")
     return "\n".join(lines)
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+def _workers(status: "Status") -> str:
+    return f"{status.workers} of {count(status.workers_wanted, 'worker')}"
+
+
+def _print(console: Console, text: str) -> None:
+    for part in text.split("\n"):
+        console.print(printable(part), highlight=False, markup=False, soft_wrap=True)

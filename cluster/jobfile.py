@@ -1,23 +1,23 @@
 """Job files: YAML, environment and flags become one validated JobSpec, or every problem at once."""
 
-import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, EnvSettingsSource
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
 from actors.errors import InputError, Problem, UsageError
 from actors.settings import ModelSettings
+from cluster.faults import Origin, problems
 from jobs.spec import JobSpec
 
 ENV_PREFIX = "LIGHTMILL_"
 OF_A_MODEL = frozenset(ModelSettings.model_fields)
-Loc = tuple[int | str, ...]
+EXAMPLE_OF_JSON = """write it as JSON, such as LIGHTMILL_OVERRIDES='["seed", "width"]'"""
+NEEDED = ("prompts", "output", "model")
 
 
 class _Environment(BaseSettings, JobSpec):  # type: ignore[misc] # their two model_config types differ
@@ -28,63 +28,98 @@ def load_job(path: Path | None, flags: Mapping[str, Any]) -> JobSpec:
     """The job that a file, the environment and the flags describe; flags win over environment over file.
 
     Flags that belong to a model apply to the job's only model. Relative paths of a file are relative to its folder,
-    those of flags to the current one. Raises `InputError` with all problems, and `UsageError` for flags that
-    contradict the file.
+    those of flags and of the environment to the current one. Raises `InputError` with all problems, and `UsageError`
+    for flags that contradict the file.
     """
     document, root = _read(path) if path else ({}, None)
-    values = _deep_update(document, _environment(), _top_flags(flags))
+    environment = _from_here(_environment())
+    values = _deep_update(document, environment, _top_flags(flags))
     values = _with_model_flags(values, flags)
-    if "models" not in values and path is None:
-        raise UsageError(Problem("LM1103", "no model is named", help="add `--model tiny`, or name a job file"))
+    if path is None:
+        _refuse_gaps(values)
     try:
         return JobSpec.model_validate(values)
     except ValidationError as error:
-        source = str(path) if path else "the command line"
-        raise InputError(*(_problem(detail, root, source) for detail in error.errors())) from None
+        raise InputError(*problems(error, Origin(str(path) if path else None, root, environment, flags))) from None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            Problem("LM1104", "there is no job file here", where=str(path), help="name a YAML file that exists")
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(Problem("LM1104", f"the job file cannot be read: {error}", where=str(path))) from None
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InputError(
+            Problem("LM1104", f"the job file cannot be read: {why}", where=str(path), help="name a readable YAML file")
+        ) from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(Problem("LM1100", "the job file is not YAML", where=str(path), value=str(error))) from None
+        raise InputError(_not_yaml(path, error)) from None
     if not isinstance(document, dict):
-        raise InputError(Problem("LM1100", "the job file is not a mapping of fields", where=str(path)))
+        raise InputError(
+            Problem("LM1100", "the job file is not a mapping", where=str(path), help="write lines like `seed: 7`")
+        )
     folder = path.absolute().parent
-    for field in ("prompts", "output"):
-        document = _relative_to(folder, document, field)
+    document = _relative_to(folder, document)
+    if isinstance(document.get("models"), list):
+        document["models"] = [_model_relative_to(folder, entry) for entry in document["models"]]
     return document, root
 
 
-def _relative_to(folder: Path, document: dict[str, Any], field: str) -> dict[str, Any]:
-    value = document.get(field)
-    if not isinstance(value, str) or "://" in value:
-        return document
-    return {**document, field: os.path.normpath(folder / Path(value).expanduser())}
+def _not_yaml(path: Path, error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+    said = getattr(error, "problem", None) or str(error)
+    return Problem("LM1100", f"the job file is not YAML: {said}", where=where, help="mend that line")
+
+
+def _relative_to(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with absolute paths: `prompts` and `output` always are paths, unless they are URLs."""
+    paths = {name: value for name, value in values.items() if name in ("prompts", "output") and isinstance(value, str)}
+    return {**values, **{name: _absolute(folder, value) for name, value in paths.items() if value}}
+
+
+def _model_relative_to(folder: Path, entry: Any) -> Any:  # noqa: ANN401 - whatever the file says
+    """A model is a path only where it looks like one: `./sd`, `../sd`, `~/sd`."""
+    name = entry.get("model") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or not name.startswith(("./", "../", "~")):
+        return entry
+    return {**entry, "model": _absolute(folder, name)}
+
+
+def _absolute(folder: Path, value: str) -> str:
+    return value if "://" in value else os.path.normpath(folder / Path(value).expanduser())
 
 
 def _environment() -> dict[str, Any]:
     source = EnvSettingsSource(_Environment, env_prefix=ENV_PREFIX, env_nested_delimiter="__")
-    return dict(source())
+    try:
+        return dict(source())
+    except SettingsError as error:  # of a list or mapping that is not JSON; it names the field
+        field = str(error).partition('"')[2].partition('"')[0]
+        name = f"{ENV_PREFIX}{field.upper()}"
+        problem = Problem("LM1102", f"{name} must be JSON", where=f"{name} in the environment", help=EXAMPLE_OF_JSON)
+        raise InputError(problem) from None
+
+
+def _from_here(values: Mapping[str, Any]) -> dict[str, Any]:
+    return _relative_to(Path.cwd(), values)
 
 
 def _top_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
-    top = {name: value for name, value in flags.items() if name not in OF_A_MODEL and value is not None}
-    for field in ("prompts", "output"):
-        top = _relative_to(Path.cwd(), top, field)
-    return top
+    return _from_here({name: value for name, value in flags.items() if name not in OF_A_MODEL})
 
 
 def _with_model_flags(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in flags.items() if name in OF_A_MODEL and value is not None}
-    if not given:
-        return values
+    given = {name: value for name, value in flags.items() if name in OF_A_MODEL}
     models = values.get("models") or [{}]
+    if not given or not isinstance(models, list):
+        return values
     if len(models) > 1:
         name = "--" + next(iter(given)).replace("_", "-")
         raise UsageError(
@@ -94,7 +129,16 @@ def _with_model_flags(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[
                 help="set it in the job file, under that model",
             )
         )
-    return {**values, "models": [{**models[0], **given}]}
+    first = models[0] if isinstance(models[0], dict) else {}
+    return {**values, "models": [{**first, **_model_relative_to(Path.cwd(), given)}]}
+
+
+def _refuse_gaps(values: Mapping[str, Any]) -> None:
+    """Without a job file, flags have to say what a job cannot do without."""
+    missing = [f"--{name}" for name in NEEDED if not values.get("models" if name == "model" else name)]
+    if missing:
+        listed = ", ".join(missing)
+        raise UsageError(Problem("LM1103", f"missing: {listed}", help=f"add {listed}, or name a job file (JOB.yaml)"))
 
 
 def _deep_update(*mappings: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,57 +148,3 @@ def _deep_update(*mappings: Mapping[str, Any]) -> dict[str, Any]:
             both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
             merged[name] = _deep_update(merged[name], value) if both else value
     return merged
-
-
-def _problem(detail: ErrorDetails, root: yaml.Node | None, source: str) -> Problem:
-    loc = detail["loc"]
-    name = ".".join(str(part) for part in loc)
-    where = f"{source}{_line(root, loc)}"
-    if detail["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(loc[-1]), _fields(loc[:-1]), n=1)
-        action = f"did you mean {close[0]}?" if close else f"known here: {', '.join(_fields(loc[:-1]))}"
-        return Problem("LM1101", f'unknown key "{name}"', where=where, help=action)
-    if detail["type"] == "missing":
-        return Problem(
-            "LM1102", f"{name} is missing", where=where, help=f"add {name}, or --{loc[-1]}".replace("_", "-")
-        )
-    message = detail["msg"].removeprefix("Input should be").strip()
-    return Problem("LM1102", f"{name} must be {message}", where=where, value=repr(detail["input"])[:80])
-
-
-def _line(node: yaml.Node | None, loc: Loc) -> str:
-    """`:14` for the line on which this field stands, as far as the path can be followed."""
-    line = None
-    for part in loc:
-        found = _child(node, part)
-        if found is None:
-            break
-        key, node = found
-        line = key.start_mark.line + 1
-    return f":{line}" if line else ""
-
-
-def _child(node: yaml.Node | None, part: int | str) -> tuple[yaml.Node, yaml.Node] | None:
-    if isinstance(node, yaml.MappingNode):
-        return next(((key, value) for key, value in node.value if key.value == str(part)), None)
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part], node.value[part]
-    return None
-
-
-def _fields(loc: Iterable[int | str]) -> list[str]:
-    """The keys that may stand at this place of a job."""
-    model: type[BaseModel] = JobSpec
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        model = _nested(model.model_fields[part].annotation) or model
-    return sorted(model.model_fields)
-
-
-def _nested(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) is None:
-        return None
-    return next((model for part in get_args(annotation) if (model := _nested(part))), None)

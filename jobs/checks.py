@@ -1,6 +1,7 @@
 """Checks: what is wrong with the rows of a table, found before a GPU is paid for."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from actors.errors import InputError, Problem
 from actors.settings import LimitSettings
@@ -28,7 +29,10 @@ def check_rows(source: TableSource, spec: JobSpec, mode: CheckMode = "auto") -> 
 
     Raises `InputError` where the table lacks a column that the job names, or cannot be read.
     """
-    use = use_columns(source.schema.names, spec.columns, spec.overrides)
+    try:
+        use = use_columns(source.schema.names, spec.columns, spec.overrides)
+    except InputError as error:
+        raise InputError(*(replace(problem, where=source.identity.uri) for problem in error.problems)) from error
     chosen: Checked = ("all" if source.rows <= CHECKED_WHOLE else "sample") if mode == "auto" else mode
     has_ids = chosen == "all" and use.id is not None
     tally = RowTally(_token_counters(spec) if chosen != "none" else (), has_ids=has_ids)

@@ -142,7 +142,7 @@ class Driver:
                 seat = self._seats[worker]
                 seat.ready = True
                 self._stillborn[seat.lane] = 0
-                self._progress.state = "running"
+                self._progress.running()
                 self._progress.workers = sum(seat.ready for seat in self._seats.values())
                 self._say(f"worker {worker} is ready: {info.model} on {info.device}")
             case Beaten(worker, shard, beat):

@@ -4,12 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from actors.errors import Problem
+from actors.errors import InputError, Problem
 from actors.models.facts import ModelFacts
 from actors.records import SCHEMA_VERSION
 from actors.settings import ImageFormat
+from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
+from actors.tables.table import TableIdentity
+from jobs.catalog import Catalog
 from jobs.check_report import CheckReport
 from jobs.examination import examine
+from jobs.manifest import Manifest
 from jobs.order import CheckMode
 from jobs.spec import JobSpec
 
@@ -41,6 +45,8 @@ class Forecast:
     bytes: int
     objects: int
     needs_rewrite: bool
+    committed: int | None
+    """Shards that are there already; None where nothing has been promised yet."""
     report: CheckReport
     refusals: tuple[Problem, ...]
     """Why `run` would refuse the job; empty where it would not."""
@@ -56,9 +62,13 @@ class Forecast:
 
 
 def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
-    """Look at the table and the models. Writes nothing. Raises `InputError` where there is nothing to forecast."""
+    """Look at the table, the models and the output. Writes nothing.
+
+    Raises `InputError` where there is nothing to forecast, and `StorageError` where the output cannot be read.
+    """
     examined = examine(spec, check, models_are_here=True)
     source = examined.source
+    committed, others = _look_at_output(spec, source.identity)
     lanes = 1 if "model" in spec.overrides else len(spec.models)
     images = source.rows * lanes * spec.images_per_prompt
     shards = lanes * -(-source.rows // spec.rows_per_shard)
@@ -78,9 +88,23 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
         bytes=_bytes(spec, examined.facts, images),
         objects=shards + (images if spec.sink == "files" else shards),
         needs_rewrite=source.needs_rewrite,
+        committed=committed,
         report=examined.report,
-        refusals=examined.refusals,
+        refusals=(*examined.refusals, *others),
     )
+
+
+def _look_at_output(spec: JobSpec, identity: TableIdentity) -> tuple[int | None, tuple[Problem, ...]]:
+    """How many shards are there, and why it is not for this job to add to them."""
+    bucket = open_bucket(spec.output, spec.storage, patience_seconds=FIRST_MEETING_SECONDS)
+    manifest = Manifest.load(bucket)
+    if manifest is None:
+        return None, ()
+    try:
+        manifest.refuse_another(spec, asdict(identity), bucket.url)
+    except InputError as error:
+        return None, error.problems
+    return Catalog.read(bucket, manifest.shards).committed, ()
 
 
 def _bytes(spec: JobSpec, facts: Sequence[ModelFacts], images: int) -> int:

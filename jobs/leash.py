@@ -13,12 +13,15 @@ INTERRUPTED = 130
 TERMINATED = 143
 """What a shell reports for a process that Ctrl-C, or SIGTERM, ended."""
 
+ORDERLY = {"stop": INTERRUPTED, "terminate": TERMINATED}
+"""Commands that let the batch that runs come to its end, and the exit status that follows."""
+
 
 class Leash:
     """Standard output and input of the driver, when a command line holds the other ends.
 
-    A line `stop` asks the run to end in an orderly way; `kill`, or the end of the input since the command line is
-    gone, ends this process at once. Workers are owned by it and go with it.
+    A line `stop` or `terminate` asks the run to end in an orderly way; `kill`, or the end of the input since the
+    command line is gone, ends this process at once. Workers are owned by it and go with it.
     """
 
     def __init__(self, *, held: bool) -> None:
@@ -33,8 +36,7 @@ class Leash:
 
     def terminate(self, *_: object) -> None:
         """Take SIGTERM, which is how a cluster asks."""
-        self.exit_code = TERMINATED
-        self.stopping.set()
+        self._stop(TERMINATED)
 
     def say(self, text: str) -> None:
         """Something a person following the run wants to know."""
@@ -59,7 +61,12 @@ class Leash:
 
     def _listen(self) -> None:
         for line in sys.stdin:
-            if line.strip() != "stop":
+            if line.strip() not in ORDERLY:
                 break
-            self.stopping.set()
+            self.say("stopping after the batch that runs; once more (Ctrl-C) stops at once")
+            self._stop(ORDERLY[line.strip()])
         os._exit(INTERRUPTED)
+
+    def _stop(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+        self.stopping.set()

@@ -20,5 +20,7 @@ class RunOrder(Settings):
     """How many rows are checked before anything is generated."""
     only: str = "failed"
     """Of a retry: `failed`, or the error code of the rows to make again."""
+    debug: bool = False
+    """Whether errors come with tracebacks, on standard error."""
     commit: str | None = None
     """Of the code, which a shipped copy of it does not know."""

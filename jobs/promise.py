@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from actors import crash
-from actors.errors import InputError, PreconditionFailed
+from actors.errors import InputError, PreconditionFailed, Problem
 from actors.storage.bucket import Bucket, Fence
 from actors.storage.probe import StoreClass, probe
 from actors.tables.files import absolute
@@ -84,7 +84,20 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
     examined = examine(order.spec, order.check, models_are_here=order.address is None)
     if examined.refusals:
         raise InputError(*examined.refusals)
-    return Promise(order, None, examined.source, probe(bucket), say)
+    store = probe(bucket)
+    if store != "strong":
+        say(str(_without_preconditions(bucket.url, store)))
+    return Promise(order, None, examined.source, store, say)
+
+
+def _without_preconditions(url: str, store: StoreClass) -> Problem:
+    does = "ignores conditional writes" if store == "ignoring" else "lets several conditional writes win at once"
+    return Problem(
+        "LM1306",
+        f"the store of {url} {does}: the lease alone keeps a second driver out",
+        help="nothing to do; drive this output from one place at a time",
+        severity="note",
+    )
 
 
 def _hold_to(manifest: Manifest, order: RunOrder, bucket: Bucket) -> None:

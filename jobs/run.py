@@ -1,14 +1,15 @@
 """Run: one driver's way from the order to the exit status."""
 
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from actors.errors import LightmillError, Problem, TooManyFailures
+from actors.errors import InputError, LightmillError, Problem, RunError, TooManyFailures, unexpected
 from actors.logs import LogFile
 from actors.storage.bucket import Bucket
-from actors.storage.opening import open_bucket
+from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
 from jobs import card, index
 from jobs.catalog import Catalog
 from jobs.commit import Committer
@@ -33,10 +34,12 @@ def run(order: RunOrder, leash: Leash, workers: Workers = ray_workers) -> int:
     try:
         words = _Run(order, leash, workers).go()
         exit_code: int = words.pop("exit_code", 0)
-    except LightmillError as error:
-        leash.fail(error)
-        words = {"message": "not finished; what is committed stays, and the same command resumes"}
-        exit_code = error.exit_code
+    except Exception as error:  # noqa: BLE001  whatever it is, whoever started the run gets a last word
+        if order.debug:
+            traceback.print_exc()
+        failure = error if isinstance(error, LightmillError) else RunError(unexpected(error))
+        leash.fail(failure)
+        words, exit_code = {"message": _unfinished(failure)}, failure.exit_code
     leash.end(exit_code, {**words, "wall": round(time.monotonic() - begun, 3)})
     return exit_code
 
@@ -52,7 +55,9 @@ class _Run:
 
     def go(self) -> Words:
         """Promise, generate and finish, as far as each is still to be done; then the words for the end."""
-        promise = make_promise(self._bucket, self._order, self._leash.say)
+        spec = self._order.spec
+        met = open_bucket(spec.output, spec.storage, patience_seconds=FIRST_MEETING_SECONDS)
+        promise = make_promise(met, self._order, self._leash.say)
         if promise.kept and self._order.purpose == "run" and (totals := index.read_totals(self._bucket)):
             return self._end(totals, "everything is already there: nothing was generated")
         with (
@@ -136,6 +141,12 @@ class _Run:
             self._leash.fail(TooManyFailures(_too_many(self._bucket.url, totals, allowed)))
             words["exit_code"] = TooManyFailures.exit_code
         return words
+
+
+def _unfinished(error: LightmillError) -> str:
+    if isinstance(error, InputError):
+        return "refused; once what is named is mended, the same command goes on"
+    return "not finished; what is committed stays, and the same command resumes"
 
 
 def _too_many(url: str, totals: Totals, allowed: float) -> Problem:

@@ -70,6 +70,8 @@ class Progress:
         self._failed = 0
         self._filtered = 0
         self._begun = time.monotonic()
+        self._ready: float | None = None
+        """When the first worker was: before that, Ray starts and models load."""
         self._in_hand: dict[int, tuple[int, int]] = {}
         self._seconds: Counter[str] = Counter()
         self._history: deque[tuple[float, int]] = deque()
@@ -82,6 +84,12 @@ class Progress:
         self.message = ""
         self.workers = 0
         self.workers_wanted = 0
+
+    def running(self) -> None:
+        """A worker is ready."""
+        if self.state == "starting":
+            self.state = "running"
+        self._ready = self._ready or time.monotonic()
 
     def making(self, shard: int, done: int, failed: int) -> None:
         """A shard that is not committed yet has come so far."""
@@ -102,8 +110,10 @@ class Progress:
     def made(self) -> dict[str, Any]:
         """What this run made, how fast, and where its workers' seconds went."""
         images = self._committed - self._before
+        now = time.monotonic()
+        steady = images / (now - self._ready) if self._ready else None
         seconds = {cause: round(spent, 3) for cause, spent in self._seconds.items()}
-        return {"made": images, "rate": images / (time.monotonic() - self._begun), "seconds": seconds}
+        return {"made": images, "rate": images / (now - self._begun), "steady_rate": steady, "seconds": seconds}
 
     def status(self) -> Status:
         """The state of things now."""

@@ -40,7 +40,7 @@ class DiffusersModel:
         torch.set_num_threads(threads)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._dtype = dtype or _best_dtype(self._device)
-        self._pipeline = _load(facts, DTYPES[self._dtype]).to(self._device)
+        self._pipeline = _place(_load(facts, DTYPES[self._dtype]), self._device)
         self._defaults = _defaults(type(self._pipeline))
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
         self._prompt_tokens = _prompt_tokens(facts, self._defaults)
@@ -181,6 +181,29 @@ def _load(facts: ModelFacts, dtype: torch.dtype) -> diffusers.DiffusionPipeline:
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _place(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> diffusers.DiffusionPipeline:
+    try:
+        return pipeline.to(device)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+        weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+        room = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else _memory()
+        raise InputError(
+            Problem(
+                "LM1205",
+                f"the weights of {type(pipeline).__name__} take {weights / 2**30:.1f} GiB, and {device} has "
+                f"{room / 2**30:.1f} GiB in all",
+                help="use a smaller model, `dtype: bfloat16`, or workers with larger GPUs",
+            )
+        ) from error
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _defaults(pipeline_class: type[diffusers.DiffusionPipeline]) -> dict[str, Any]:

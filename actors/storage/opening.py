@@ -10,6 +10,8 @@ from actors.storage.folder import FolderBucket
 
 PATIENCE_SECONDS = 900.0
 """A store may be away this long, and costs its writers no more than the time."""
+FIRST_MEETING_SECONDS = 15.0
+"""Of patience with a store that has not answered yet: a misspelt endpoint looks like an outage."""
 BY_THE_ENVIRONMENT = StorageSettings()
 """Endpoint, region and credentials as boto3 finds them."""
 
@@ -19,7 +21,7 @@ def open_bucket(
 ) -> Bucket:
     """The Bucket at `url`. Nothing is created or asked before it is used.
 
-    Whoever meets a store for the first time does so with little patience: a misspelt endpoint looks like an outage.
+    Whoever meets a store for the first time does so with `FIRST_MEETING_SECONDS` of patience.
     """
     bucket, prefix = split(url)
     if bucket is None:
@@ -45,7 +47,7 @@ def split(url: str) -> tuple[str | None, str]:
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket:
         problem = Problem(
-            "LM1102", "neither a folder nor an s3:// URL", value=url, help="s3://BUCKET/PREFIX, or a path"
+            "LM1106", "neither a folder nor an s3:// URL", value=url, help="s3://BUCKET/PREFIX, or a path"
         )
         raise InputError(problem)
     return bucket, prefix.strip("/")

@@ -12,7 +12,7 @@ import pyarrow as pa
 from actors.errors import InputError, Problem
 from actors.settings import StorageSettings
 from actors.storage.bucket import Bucket
-from actors.storage.opening import open_bucket
+from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
 from actors.tables.table import OURS
 
 Format = Literal["parquet", "csv", "tsv", "jsonl"]
@@ -169,7 +169,7 @@ def _find_in_store(uri: str, storage: StorageSettings) -> Iterator[FoundFile]:
         folder, wanted = uri, re.compile("")
     else:
         folder, wanted = uri.rstrip("/"), re.compile("")
-    for info in bucket_at(folder, storage).list():
+    for info in open_bucket(folder, storage, patience_seconds=FIRST_MEETING_SECONDS).list():
         kind = _kind(info.key)
         if kind and wanted.match(info.key) and not _hidden(info.key):
             yield FoundFile(f"{folder}/{info.key}", info.etag, info.size, *kind)
@@ -177,7 +177,7 @@ def _find_in_store(uri: str, storage: StorageSettings) -> Iterator[FoundFile]:
 
 def _one_in_store(url: str, storage: StorageSettings) -> FoundFile | None:
     folder, name = url.rsplit("/", 1)
-    info = bucket_at(folder, storage).head(name)
+    info = open_bucket(folder, storage, patience_seconds=FIRST_MEETING_SECONDS).head(name)
     return FoundFile(url, info.etag, info.size, *_known_kind(url)) if info else None
 
 

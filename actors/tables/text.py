@@ -169,6 +169,6 @@ def _not_utf8(file: FoundFile, line: int, raw: bytes, error: UnicodeDecodeError)
         "LM1014",
         f"byte 0x{byte:02X} at line {line}, byte {error.start + 1} is not UTF-8; the file looks like {encoding}",
         f"{file.url}:{line}",
-        value=raw[start : start + 60].decode("latin-1"),
+        value=raw[start : start + 60].decode("latin-1").strip(),
         help=f"iconv -f {encoding} -t utf-8 {name} > utf8-{name}",
     )

@@ -1,11 +1,16 @@
 """`lightmill`: its commands, and the one place where an error becomes an exit status."""
 
+import json
 import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import typer
 from rich.console import Console
 
-from actors.errors import LightmillError, Problem
+from actors.errors import LightmillError, Problem, UsageError, unexpected
+from cluster.words import count, printable
 
 app = typer.Typer(
     name="lightmill",
@@ -13,28 +18,27 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Start with `lightmill demo`. Every command takes --help; --debug shows where an error came from.",
+    epilog="Example: lightmill demo",
 )
-INTERRUPTED = 130
+UNEXPECTED = 1
+MOST_PROBLEMS = 20
+COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+UNREADABLE: Any = typer.BadParameter.__mro__[1]
+"""click's UsageError. Typer carries a click of its own, and of its errors this one child alone is public."""
 
 
 class Options:
-    """What holds for every command."""
+    """What holds for every command, wherever on the command line it stands."""
 
     debug = False
-
-
-def talk() -> Console:
-    """Where people are spoken to: standard error, so that standard output carries data alone."""
-    return Console(stderr=True)
+    as_json = False
 
 
 @app.callback()
 def _options(
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    debug: bool = typer.Option(False, "--debug", help="Show where an error came from. Goes with every command."),
     version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
-    Options.debug = debug
     if version:
         from importlib import metadata
 
@@ -42,36 +46,76 @@ def _options(
         raise typer.Exit
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     from cluster.cli import generate, inspection, planning  # noqa: F401 - importing them registers their commands
 
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    Options.debug, Options.as_json = "--debug" in given, "--json" in given
+    sys.exit(_status([word for word in given if word != "--debug"]))
+
+
+def _status(words: list[str]) -> int:
+    """Run a command; how it went, as an exit status."""
     try:
-        app()
+        return app(words, prog_name="lightmill", standalone_mode=False) or 0
     except LightmillError as error:
-        show(error.problems)
-        if Options.debug:
-            raise
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        return _fail(error.problems, error.exit_code)
+    except UNREADABLE as error:
+        if not words:
+            error.show()  # without arguments: the help
+            return UsageError.exit_code
+        return _fail([_unreadable(error)], UsageError.exit_code)
+    except Exception as error:  # noqa: BLE001  the last resort: a sentence for a person, the rest when asked for
+        return _fail([unexpected(error)], UNEXPECTED)
 
 
-def show(problems: tuple[Problem, ...], most: int = 20) -> None:
+def _fail(problems: Sequence[Problem], exit_code: int) -> int:
+    if Options.debug:
+        traceback.print_exc()
+    show(problems)
+    if Options.as_json:
+        emit({"exit_code": exit_code, "problems": [problem.to_dict() for problem in problems]})
+    return exit_code
+
+
+def _unreadable(error: Any) -> Problem:  # noqa: ANN401 - see UNREADABLE
+    command = error.ctx.command_path if error.ctx else "lightmill"
+    said = error.format_message().rstrip(".").replace("Input should be", "it must be").partition(", unable")[0]
+    return Problem("LM1105", said, help=f"{command} --help")
+
+
+def emit(document: Mapping[str, Any]) -> None:
+    """The one JSON object that a command with `--json` has to say, on standard output."""
+    sys.stdout.write(json.dumps({"schema_version": 1, **document}, default=str) + "\n")
+
+
+def tell(lines: Iterable[str]) -> None:
+    """What a command was asked for, as lines of text on standard output."""
+    for line in lines:
+        sys.stdout.write(printable(line) + "\n")
+
+
+def talk() -> Console:
+    """Where people are spoken to: standard error, so that standard output carries data alone."""
+    return Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """Something for a person to read, beside what the command was asked for."""
+    for line in text.split("\n"):
+        talk().print(printable(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def show(problems: Sequence[Problem]) -> None:
     """Print the problems for a person: the first 20, then how many more."""
     console = talk()
-    colours = {"error": "red", "warning": "yellow", "note": "cyan"}
-    for problem in problems[:most]:
-        head, *rest = printable(str(problem)).split("\n")
-        kind, _, message = head.partition(": ")
-        console.print(kind, style=f"bold {colours[problem.severity]}", end=": ", markup=False, highlight=False)
-        console.print(message, style="bold", markup=False, highlight=False, soft_wrap=True)
-        for line in rest:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if len(problems) > most:
-        console.print(f"... and {len(problems) - most:,} more problems")
-
-
-def printable(text: str) -> str:
-    """Without what would steer a terminal: prompts are other people's text."""
-    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)
+    for problem in problems[:MOST_PROBLEMS]:
+        kind = f"{problem.severity}[{problem.code}]"
+        console.print(kind, style=f"bold {COLOURS[problem.severity]}", end=": ", markup=False, highlight=False)
+        console.print(printable(problem.message), style="bold", markup=False, highlight=False, soft_wrap=True)
+        for label, text in (("-->", problem.where), ("value:", problem.value), ("help:", problem.help)):
+            if text:
+                console.print(f"  {label} {printable(text)}", markup=False, highlight=False, soft_wrap=True)
+    if len(problems) > MOST_PROBLEMS:
+        console.print(f"... and {count(len(problems) - MOST_PROBLEMS, 'more problem')}", highlight=False)

@@ -1,6 +1,7 @@
 """Commands that make images: `demo`, `run` and `retry`."""
 
-import json
+import shlex
+import shutil
 import subprocess
 import sys
 from importlib import resources
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from actors.errors import Problem
-from cluster.cli.app import app, show, talk
+from cluster.cli.app import Options, app, emit, say, show, talk
 from cluster.cli.flags import job_command
 from cluster.cli.output import Output, manifest_of
 
@@ -26,15 +27,16 @@ Check = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="The outcome as JSON on standard output.")]
 
 
-@job_command(epilog="lightmill run --prompts prompts.csv --output out --model tiny")
+@job_command(epilog="Example: lightmill run --prompts prompts.csv --output out --model tiny")
 def run(spec: "JobSpec", address: Address = None, check: Check = "auto", as_json: AsJson = False) -> None:
     """Make every image that the job promises and that is not there yet. Resuming is the same command again."""
     from jobs.order import RunOrder
 
-    _follow(RunOrder(spec=spec, address=address, check=check, commit=_commit()), as_json=as_json)
+    order = RunOrder(spec=spec, address=address, check=check, debug=Options.debug, commit=_commit())
+    raise typer.Exit(_follow(order, as_json=as_json))
 
 
-@app.command()
+@app.command(epilog="Example: lightmill retry out --only LM1603")
 def retry(
     output: Output,
     only: Annotated[str, typer.Option(help="failed, or the error code of the rows to make again.")] = "failed",
@@ -46,10 +48,11 @@ def retry(
 
     _, manifest = manifest_of(output)
     spec = manifest.spec.model_copy(update={"output": output})
-    _follow(RunOrder(purpose="retry", spec=spec, only=only, address=address, commit=_commit()), as_json=as_json)
+    order = RunOrder(purpose="retry", spec=spec, only=only, address=address, debug=Options.debug, commit=_commit())
+    raise typer.Exit(_follow(order, as_json=as_json))
 
 
-@app.command()
+@app.command(epilog="Example: lightmill demo --output my-first-pictures")
 def demo(
     output: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("demo-output"),
 ) -> None:
@@ -59,21 +62,20 @@ def demo(
 
     prompts = Path(str(resources.files("cluster"))) / "demo.csv"
     flags = {"name": "demo", "prompts": str(prompts), "output": str(output), "model": "tiny", "sink": "files"}
-    _follow(RunOrder(spec=load_job(None, flags), commit=_commit()), as_json=False, leave=False)
-    shown = output if output.is_absolute() else Path(output)
-    talk().print(
-        f"\nimages    {shown}/images/\nmetadata  {shown}/metadata/*.parquet\n\n"
+    exit_code = _follow(RunOrder(spec=load_job(None, flags), debug=Options.debug, commit=_commit()), as_json=False)
+    if exit_code:
+        raise typer.Exit(exit_code)
+    words, here = _words_for_me(), shlex.quote(str(output))
+    say(
+        f"\nimages    {output}/images/\nmetadata  {output}/metadata/*.parquet\n\n"
         f"next:\n"
-        f"  lightmill verify {shown}\n"
-        f"  lightmill run --prompts {prompts} --output my-first-run --model tiny --images-per-prompt 4\n",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"  {words} verify {here}\n"
+        f"  {words} run --prompts {shlex.quote(str(prompts))} --output my-first-run --model tiny --images-per-prompt 4"
     )
 
 
-def _follow(order: "RunOrder", *, as_json: bool, leave: bool = True) -> None:
-    """Start the driver, show what it says, and leave with its exit status."""
+def _follow(order: "RunOrder", *, as_json: bool) -> int:
+    """Start the driver, show what it says, and return its exit status."""
     from cluster.child import Child
     from cluster.follow import follower, summary
     from jobs.status import Status
@@ -91,18 +93,27 @@ def _follow(order: "RunOrder", *, as_json: bool, leave: bool = True) -> None:
                     problems += [Problem(**problem) for problem in listed]
                 case {"event": "end"}:
                     end = event
-    show(tuple(problems))
-    talk().print(summary(end), highlight=False, markup=False, soft_wrap=True)
+    show(problems)
+    say(summary(end))
     if as_json:
-        sys.stdout.write(json.dumps({**end, "problems": [problem.to_dict() for problem in problems]}) + "\n")
-    if leave or end["exit_code"]:
-        raise typer.Exit(end["exit_code"])
+        outcome = {name: value for name, value in end.items() if name != "event"}
+        emit({**outcome, "problems": [problem.to_dict() for problem in problems]})
+    exit_code: int = end["exit_code"]
+    return exit_code
+
+
+def _words_for_me() -> str:
+    """How this very program is called, so that what is printed can be typed."""
+    if shutil.which("lightmill"):
+        return "lightmill"
+    called = Path(sys.argv[0])
+    return shlex.quote(str(called)) if called.name == "lightmill" else f"{shlex.quote(sys.executable)} -m cluster"
 
 
 def _commit() -> str | None:
     """The commit of the code, where it runs from a checkout."""
     checkout = Path(str(resources.files("cluster"))).parent
-    if not (checkout / ".git").exists():
+    if not (checkout / ".git").exists() or not shutil.which("git"):
         return None
     found = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None

@@ -1,52 +1,46 @@
 """Commands that look at an output and need no cluster: `status`, `verify` and `clean`."""
 
-import json
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from actors.errors import InputError, Problem, RunError
-from cluster.cli.app import app, show, talk
-from cluster.cli.output import Output, manifest_of, nothing_here
+from cluster.cli.app import app, emit, say, show, talk, tell
+from cluster.cli.output import Output, manifest_of, meet, nothing_here
+from cluster.words import count, duration, shares, size
 
 if TYPE_CHECKING:
     from actors.storage.bucket import Bucket
+    from jobs.clean import Leftover
+    from jobs.manifest import Manifest
     from jobs.status import Status
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on standard output.")]
-OVER = {"finished", "failed", "stopped"}
 WATCH_SECONDS = 2.0
 STALE_SECONDS = 60.0
+"""A driver writes its heartbeat every 5 s, and a store may be away for a while."""
 
 
-@app.command()
+@app.command(epilog="Example: lightmill status s3://datasets/cats-v1 --watch")
 def status(
     output: Output,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until the run is over.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """How far a job is, read from its output: no cluster needs to be alive."""
-    from actors.storage.opening import open_bucket
-    from cluster.follow import line
-
-    bucket = open_bucket(output)
-    found = _status(bucket)
-    while watch and found.state not in OVER:
-        talk().print(line(found), highlight=False, markup=False, soft_wrap=True)
-        time.sleep(WATCH_SECONDS)
-        found = _status(bucket)
+    bucket = meet(output)
+    found = _watch(bucket) if watch else _status(bucket)
+    silence = _silence(bucket, found)
     if as_json:
-        sys.stdout.write(found.model_dump_json() + "\n")
-        return
-    sys.stdout.write(line(found) + "\n")
-    age = (bucket.now() - found.updated_at).total_seconds()
-    if found.state not in OVER and age > STALE_SECONDS:
-        talk().print(f"no heartbeat for {age:.0f} s: the driver may be gone; run the job again to resume it")
+        emit({**found.model_dump(mode="json"), "silent_seconds": round(silence, 1) if silence else None})
+    else:
+        tell(_report(found))
+    if silence and not watch:
+        say(_silent(silence))
 
 
-@app.command()
+@app.command(epilog="Example: lightmill verify out --sample 0.01")
 def verify(
     output: Output,
     sample: Annotated[float, typer.Option(min=0, max=1, help="Share of the shards to read back.")] = 1.0,
@@ -58,53 +52,59 @@ def verify(
     bucket, manifest = manifest_of(output)
     faults: list[Problem] = []
     orphans: list[str] = []
-    images = size = 0
+    images = read = 0
     for checked in check(bucket, manifest, sample):
         faults += checked.faults
         orphans += checked.orphans
         images += checked.images
-        size += checked.bytes
+        read += checked.bytes
     if as_json:
-        found = {"images": images, "bytes": size, "faults": [fault.to_dict() for fault in faults], "orphans": orphans}
-        sys.stdout.write(json.dumps({"schema_version": manifest.schema_version, **found}) + "\n")
-    words = talk()
-    words.print(f"{images:,} of {manifest.images:,} rows read back, {size / 1e6:,.1f} MB of images", highlight=False)
+        listed = [fault.to_dict() for fault in faults]
+        emit({"sound": not faults, "images": images, "bytes": read, "faults": listed, "orphans": orphans})
+    else:
+        tell([f"{images:,} of {count(manifest.images, 'row')} read back, {size(read)} of images"])
     if orphans:
-        what = f"{len(orphans):,} files that no committed shard names"
-        words.print(f"{what}: no fault, readers do not see them; `lightmill clean` removes those older than a day")
+        what = f"{count(len(orphans), 'file')} that no committed shard names"
+        say(f"{what}: no fault, readers do not see them; `lightmill clean` removes those older than a day")
     if faults:
-        show(tuple(faults))
+        show(faults)
         raise typer.Exit(RunError.exit_code)
-    words.print("sound")
+    say("sound")
 
 
-@app.command()
+@app.command(epilog="Example: lightmill clean out --dry-run")
 def clean(
     output: Output,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove files that no committed shard names, old leases and unfinished uploads, all older than a day."""
-    from jobs.clean import find_leftovers, remove
-    from jobs.lease import Lease
-
     bucket, manifest = manifest_of(output)
-    if dry_run:
-        leftovers = list(find_leftovers(bucket, manifest))
-    else:
-        with Lease(bucket, manifest.store, "clean", talk().print) as lease:
-            leftovers = list(find_leftovers(bucket, manifest))
-            for leftover in leftovers:
-                remove(bucket, leftover, lease.require)
+    leftovers = _find(bucket, manifest) if dry_run else _remove(bucket, manifest)
     if as_json:
         rows = [{"key": leftover.key, "bytes": leftover.bytes, "reason": leftover.reason} for leftover in leftovers]
-        found = {"schema_version": manifest.schema_version, "removed": not dry_run, "leftovers": rows}
-        sys.stdout.write(json.dumps(found) + "\n")
-        return
-    for leftover in leftovers:
-        sys.stdout.write(f"{leftover.key}  ({leftover.reason})\n")
-    size = sum(leftover.bytes for leftover in leftovers)
-    talk().print(f"{len(leftovers):,} files, {size / 1e6:,.1f} MB {'to be removed' if dry_run else 'removed'}")
+        emit({"removed": not dry_run, "leftovers": rows})
+    else:
+        tell(f"{leftover.key}  ({leftover.reason})" for leftover in leftovers)
+    freed = size(sum(leftover.bytes for leftover in leftovers))
+    say(f"{count(len(leftovers), 'file')}, {freed} {'to be removed' if dry_run else 'removed'}")
+
+
+def _find(bucket: "Bucket", manifest: "Manifest") -> "list[Leftover]":
+    from jobs.clean import find_leftovers
+
+    return list(find_leftovers(bucket, manifest))
+
+
+def _remove(bucket: "Bucket", manifest: "Manifest") -> "list[Leftover]":
+    from jobs.clean import remove
+    from jobs.lease import Lease
+
+    with Lease(bucket, manifest.store, "clean", say) as lease:
+        leftovers = _find(bucket, manifest)
+        for leftover in leftovers:
+            remove(bucket, leftover, lease.require)
+    return leftovers
 
 
 def _status(bucket: "Bucket") -> "Status":
@@ -114,3 +114,42 @@ def _status(bucket: "Bucket") -> "Status":
     if found is None:
         raise InputError(nothing_here(bucket.url))
     return found
+
+
+def _watch(bucket: "Bucket") -> "Status":
+    """Show the run as `run` itself does, until it is over."""
+    from cluster.follow import OVER, follower
+
+    told = False
+    with follower(talk()) as shown:
+        while (found := _status(bucket)).state not in OVER:
+            shown.show(found)
+            silence = _silence(bucket, found)
+            if silence and not told:
+                shown.say(_silent(silence))
+            told = silence is not None
+            time.sleep(WATCH_SECONDS)
+    return found
+
+
+def _silence(bucket: "Bucket", found: "Status") -> float | None:
+    """For how many seconds a driver that should have written has not; None where all is well."""
+    from cluster.follow import OVER
+
+    age = (bucket.now() - found.updated_at).total_seconds()
+    return age if found.state not in OVER and age > STALE_SECONDS else None
+
+
+def _silent(seconds: float) -> str:
+    return f"no heartbeat for {duration(seconds)}: the driver may be gone; run the job again to resume it"
+
+
+def _report(found: "Status") -> list[str]:
+    from cluster.follow import line
+
+    lines = [f"{found.name}  {line(found)}"]
+    if found.message:
+        lines.append(f"  because   {found.message}")
+    if found.seconds:
+        lines.append(f"  workers   {shares(found.seconds)}")
+    return [*lines, f"  written   {found.updated_at:%Y-%m-%d %H:%M:%S} UTC", f"  output    {found.output}"]

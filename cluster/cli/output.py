@@ -29,11 +29,18 @@ def manifest_of(output: str) -> tuple[Bucket, Manifest]:
     from actors.storage.opening import open_bucket
     from jobs.manifest import Manifest
 
-    bucket = open_bucket(output)
+    bucket = meet(output)
     manifest = Manifest.load(bucket)
     if manifest is None:
         raise InputError(nothing_here(output))
     return open_bucket(output, manifest.spec.storage), manifest
+
+
+def meet(output: str) -> Bucket:
+    """The store of an output, for a first look: with little patience."""
+    from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
+
+    return open_bucket(output, patience_seconds=FIRST_MEETING_SECONDS)
 
 
 def nothing_here(output: str) -> Problem:

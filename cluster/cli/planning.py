@@ -1,24 +1,24 @@
 """`lightmill plan`: what a job would come to, and everything wrong with it, before a GPU is paid for."""
 
-import json
-import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from actors.errors import InputError
-from cluster.cli.app import show
+from cluster.cli.app import emit, show, tell
 from cluster.cli.flags import job_command
+from cluster.words import count, size
 
 if TYPE_CHECKING:
-    from jobs.check_report import SizeGroup
+    from jobs.check_report import CheckReport, SizeGroup
     from jobs.forecast import Forecast
     from jobs.spec import JobSpec
 
+LISTED_SIZES = 10
 
-@job_command(epilog="lightmill plan job.yaml --check all")
+
+@job_command(epilog="Example: lightmill plan job.yaml --check all")
 def plan(
     spec: "JobSpec",
     check: Annotated[
@@ -32,33 +32,38 @@ def plan(
 
     found = forecast(spec, check)
     if as_json:
-        sys.stdout.write(json.dumps(found.to_dict(), default=str) + "\n")
+        emit(found.to_dict())
     else:
-        _print(found, spec)
+        tell(f"{label:<12}{text}" for label, text in (*_facts(found, spec), *_rows(found.report)))
     named = {problem.code for problem in found.refusals}
-    show((*found.refusals, *(problem for problem in found.report.problems if problem.code not in named)))
+    show([*found.refusals, *(problem for problem in found.report.problems if problem.code not in named)])
     if found.refusals:
         raise typer.Exit(InputError.exit_code)
 
 
-def _print(found: "Forecast", spec: "JobSpec") -> None:
-    report = found.report
-    facts = Table(show_header=False, box=None, pad_edge=False)
-    facts.add_row("prompts", f"{spec.prompts}: {found.rows:,} rows")
+def _facts(found: "Forecast", spec: "JobSpec") -> Iterator[tuple[str, str]]:
+    yield "prompts", f"{spec.prompts}: {count(found.rows, 'row')}"
     for lane in found.lanes:
-        rows = "the rows that name it" if lane.rows is None else f"{lane.rows:,} rows"
-        facts.add_row("model", f"{lane.model}, {lane.width}x{lane.height}: {rows}")
-    facts.add_row("images", f"{found.images:,} in {found.shards:,} shards")
-    facts.add_row("output", f"{spec.output}: about {_size(found.bytes)} in {found.objects:,} objects")
-    checked = f"{report.checked_rows:,} of {report.rows:,} rows; {report.bad_rows:,} cannot be made"
-    facts.add_row("checked", checked)
-    for group in report.sizes[:10]:
-        facts.add_row("batches of", f"{_group(group)}: {group.rows:,} rows")
+        rows = "no row names it" if lane.rows == 0 else "the rows that name it"
+        rows = rows if lane.rows is None else count(lane.rows, "row")
+        yield "model", f"{lane.model}, {lane.width}x{lane.height}: {rows}"
+    yield "images", f"{found.images:,} in {count(found.shards, 'shard')}"
+    yield "output", f"{spec.output}: about {size(found.bytes)} in {count(found.objects, 'object')}"
+    if found.committed is not None:
+        yield "there", f"{found.committed:,} of {count(found.shards, 'shard')}: `lightmill run` makes the others"
+
+
+def _rows(report: "CheckReport") -> Iterator[tuple[str, str]]:
+    yield "checked", f"{report.checked_rows:,} of {count(report.rows, 'row')}; {report.bad_rows:,} cannot be made"
+    for group in report.sizes[:LISTED_SIZES]:
+        yield "batches of", f"{_group(group)}: {count(group.rows, 'row')}"
+    if others := report.other_sizes + sum(group.rows for group in report.sizes[LISTED_SIZES:]):
+        yield "batches of", f"other kinds: {count(others, 'row')}"
     if report.repeated_rows:
-        facts.add_row("duplicates", f"{report.repeated_rows:,} rows ask for the picture of a row before them")
+        yield "duplicates", f"{count(report.repeated_rows, 'row')} with prompt, seed and parameters of an earlier row"
     for column, parameter in report.unused_parameters.items():
-        facts.add_row("not used", f'column "{column}" looks like {parameter}; --override {parameter} would use it')
-    Console().print(facts, markup=False, highlight=False)
+        use = f"--override {parameter}" + ("" if column == parameter else f" --column {parameter}={column}")
+        yield "not used", f'column "{column}" looks like {parameter}; {use} would use it'
 
 
 def _group(group: "SizeGroup") -> str:
@@ -66,11 +71,3 @@ def _group(group: "SizeGroup") -> str:
     steps = f"{group.num_inference_steps or 'default'} steps"
     guidance = "default guidance" if group.guidance_scale is None else f"guidance {group.guidance_scale:g}"
     return f"{'default size' if size == '-x-' else size}, {steps}, {guidance}"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

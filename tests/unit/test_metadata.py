@@ -133,7 +133,7 @@ def from_the_future():
 
 @pytest.mark.parametrize(
     ("make", "code"),
-    [(bytes, "LM1605"), (no_parquet, "LM1605"), (no_header, "LM1605"), (from_the_future, "LM1604")],
+    [(bytes, "LM1317"), (no_parquet, "LM1317"), (no_header, "LM1317"), (from_the_future, "LM1313")],
 )
 def test_what_is_no_metadata_of_ours_is_an_error(make, code):
     for read in (metadata.read_header, metadata.read_metadata):
