@@ -35,7 +35,15 @@ BROKEN_CONNECTION = (
     IncompleteReadError,
     TornTls,  # botocore lets it through when a body that is being read breaks off
 )
-DAMAGED_REPLY = (FlexibleChecksumError, ResponseParserError)
+
+
+class WrongReply(BotoCoreError):
+    """A body that is not what was stored, although the connection seemed sound."""
+
+    fmt = "the reply is not what was stored: {reason}"
+
+
+DAMAGED_REPLY = (FlexibleChecksumError, ResponseParserError, WrongReply)
 """What came is not what was sent. botocore takes a short reply for a whole one and stumbles over its XML."""
 
 PASSING_STATUS = frozenset({429, 500, 502, 503, 504})
