@@ -42,7 +42,7 @@ class S3Bucket:
         name = self.name(key)
 
         def fetch() -> bytes:
-            answer = self.client.once("get_object", Key=name)
+            answer = self.client.get_object(Key=name)
             data: bytes = answer["Body"].read()
             _require_whole(answer, data)
             return data
@@ -149,13 +149,10 @@ class S3Bucket:
 
 
 def _require_whole(answer: dict[str, Any], data: bytes) -> None:
-    """Refuse a body that was damaged on its way, so that it is fetched again.
-
-    Stores that keep no checksum let a flipped bit through, and Python takes a TLS connection that breaks within the
-    head of a reply for the end of that head: an empty 200. Whatever `put` wrote carries its own SHA-256.
-    """
-    if answer.get("ContentLength") != len(data):
-        raise WrongReply(reason=f"{len(data)} bytes of {answer.get('ContentLength')}")
+    """Refuse a body that was damaged on its way, so that it is fetched again: stores that keep no checksum let a
+    flipped bit through. Whatever `put` wrote carries its own SHA-256."""
+    if answer["ContentLength"] != len(data):
+        raise WrongReply(reason=f"{len(data)} bytes of {answer['ContentLength']}")
     stored = {name.casefold(): value for name, value in answer["Metadata"].items()}.get(DIGEST)
     if stored not in (None, sha256(data).hexdigest()):
         raise WrongReply(reason="its SHA-256 differs")

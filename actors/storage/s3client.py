@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError
 from actors.errors import InputError, Problem, StorageError
 from actors.settings import StorageSettings
 from actors.storage.bucket import Fence
-from actors.storage.patience import REFUSALS, patiently
+from actors.storage.patience import REFUSALS, WrongReply, patiently
 from actors.storage.refusals import Request, explain, refuses_checksum
 
 if TYPE_CHECKING:
@@ -93,6 +93,14 @@ class S3Client:
     def once(self, method: str, **parameters: object) -> dict[str, Any]:
         """boto3's `method` on this bucket, with botocore's retries and errors alone."""
         answer: dict[str, Any] = getattr(self._client, method)(Bucket=self.bucket, **parameters)
+        return answer
+
+    def get_object(self, **parameters: object) -> dict[str, Any]:
+        """boto3's, once. Python takes a TLS connection that breaks within the head of a reply for the end of that
+        head: what comes then is an empty 200, which is refused here, so that it is asked for again."""
+        answer = self.once("get_object", **parameters)
+        if not answer.keys() >= {"ContentLength", "ETag"}:
+            raise WrongReply(reason="its head ends early")
         return answer
 
     def _call(
