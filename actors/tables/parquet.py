@@ -40,7 +40,13 @@ class ParquetFile:
             self.metadata = self._plain.metadata
             self.schema = self._plain.schema_arrow
             texts = [path for path, width in self._leaves() if width is None]
-            self._encoded = pq.ParquetFile(handle, metadata=self.metadata, read_dictionary=texts, pre_buffer=False)
+            self._encoded = pq.ParquetFile(
+                handle,
+                metadata=self.metadata,
+                read_dictionary=texts,
+                pre_buffer=False,
+                page_checksum_verification=True,  # where the pages carry one, as ours do: no prompt with a flipped bit
+            )
 
     def group(self, index: int, columns: Sequence[str] | None = None) -> pa.Table:
         """A whole row group, text as dictionaries. Raises `InputError` where it is too large to be one."""

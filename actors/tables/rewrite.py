@@ -94,4 +94,4 @@ def _groups(source: TableSource, storage: StorageSettings) -> Iterator[pa.Table]
 
 
 def _writer(sink: io.BytesIO, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(sink, schema, compression="zstd")
+    return pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True)
