@@ -14,7 +14,8 @@ from actors.tables.values import EXACT
 BLOCK_ROWS = 65_536
 MAX_COLUMNS = 4096
 """JSON objects whose keys are data (ids, say) would otherwise make a column of each."""
-REPORTED = 20
+REPORTED = 19
+"""Lines; what is said of all the others is the 20th problem, and more are not shown."""
 REPORT_EVERY = 10_000
 INT64 = 2**63
 
@@ -77,8 +78,10 @@ def _scan_fields(file: FoundFile, storage: StorageSettings, report: Callable[[in
             if len(problems) < REPORTED:
                 problems.append(ragged(file, line, len(record), width))
     if faults > len(problems):
-        message = f"{faults - len(problems):,} more lines have another number of fields than the header"
-        problems.append(Problem("LM1017", message, file.url, help="mend those above first; all may have one cause"))
+        more = faults - len(problems)
+        message = f"{more:,} more lines have another number of fields than the header"
+        action = "mend those above first; all may have one cause"
+        problems.append(Problem("LM1017", message, file.url, help=action, count=more))
     if problems:
         raise InputError(*problems)
     report(rows % REPORT_EVERY)

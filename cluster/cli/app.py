@@ -34,16 +34,22 @@ class Options:
     as_json = False
 
 
-@app.callback()
-def _options(
-    debug: bool = typer.Option(False, "--debug", help="Show where an error came from. Goes with every command."),
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from importlib import metadata
 
         typer.echo(f"lightmill {metadata.version('lightmill')}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show where an error came from. Goes with every command."),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    """Both are seen to elsewhere: `--debug` in `main`, wherever it stands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

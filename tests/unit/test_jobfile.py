@@ -1,0 +1,173 @@
+"""A job as its file, the environment and the flags say it, and what is said of a job that cannot be."""
+
+import pytest
+
+from actors.errors import InputError, UsageError
+from cluster.jobfile import load_job
+
+JOB = """\
+prompts: prompts.csv
+output: out
+seed: 7
+models:
+  - model: fake
+    num_inference_steps: 25
+limits: {max_attempts: 5}
+"""
+FLAGS = {"prompts": "p.csv", "output": "o", "model": "fake"}
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Write a job file."""
+
+    def write(text):
+        path = tmp_path / "job.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def refusal(path, flags=None):
+    with pytest.raises(InputError) as caught:
+        load_job(path, flags or {})
+    return caught.value.problems
+
+
+def test_flags_override_the_environment_which_overrides_the_file(job, monkeypatch):
+    path = job(JOB)
+    assert load_job(path, {}).seed == 7
+    monkeypatch.setenv("LIGHTMILL_SEED", "8")
+    monkeypatch.setenv("LIGHTMILL_LIMITS__MAX_FAILED_SHARE", "0.5")
+    spec = load_job(path, {})
+    assert (spec.seed, spec.limits.max_failed_share, spec.limits.max_attempts) == (8, 0.5, 5)
+    assert load_job(path, {"seed": 9}).seed == 9
+
+
+def test_a_models_flag_changes_that_one_field_of_the_only_model(job):
+    model = load_job(job(JOB), {"guidance_scale": 3.0}).models[0]
+    assert (model.model, model.num_inference_steps, model.guidance_scale) == ("fake", 25, 3.0)
+
+
+def test_a_models_flag_is_refused_where_there_are_several(job):
+    path = job(JOB.replace("  - model: fake", "  - model: tiny\n  - model: fake"))
+    with pytest.raises(UsageError, match=r"LM1103.*--batch-size does not say which of the job's 2 models"):
+        load_job(path, {"batch_size": 2})
+
+
+def test_paths_of_the_file_are_relative_to_it_and_those_of_flags_to_the_current_folder(job, tmp_path, monkeypatch):
+    path = job(JOB.replace("model: fake", "model: ./sd"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    spec = load_job(path, {})
+    assert (spec.prompts, spec.output) == (str(tmp_path / "prompts.csv"), str(tmp_path / "out"))
+    assert spec.models[0].model == str(tmp_path / "sd")
+    assert load_job(path, {"output": "../here"}).output == str(tmp_path / "here")
+    monkeypatch.setenv("LIGHTMILL_OUTPUT", "there")
+    assert load_job(path, {}).output == str(elsewhere / "there")
+
+
+def test_urls_are_left_alone(job):
+    spec = load_job(job(JOB.replace("output: out", "output: s3://bucket/out").replace("prompts.csv", "s3://in/a*.csv")), {})
+    assert (spec.prompts, spec.output) == ("s3://in/a*.csv", "s3://bucket/out")
+
+
+def test_every_problem_at_once_with_the_lines_of_the_file(job):
+    path = job(
+        JOB.replace("seed", "sede").replace("num_inference_steps: 25", "num_inference_steps: many\n    widht: 8")
+    )
+    found = {(problem.code, problem.message, problem.where, problem.help) for problem in refusal(path)}
+    assert found == {
+        ("LM1101", 'unknown key "sede"', f"{path}:3", "did you mean seed?"),
+        ("LM1102", "models[0].num_inference_steps must be a valid integer", f"{path}:6", "correct num_inference_steps"),
+        ("LM1101", 'unknown key "models[0].widht"', f"{path}:7", "did you mean width?"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("storage: {endpoint_url: 9000}", "storage.endpoint_url must be a URL such as https://store.example:9000"),
+        ("name: a b", "name must match ^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"),
+        ("seed: -1", "seed must be greater than or equal to 0"),
+        ("seed: 1.5", "seed must be a valid integer"),
+        ("overrides: [sed]", "overrides[0] must be 'negative_prompt', 'seed'"),
+        ("models: []", "models must have at least 1 item after validation, not 0"),
+        ("models: fake", "models must be a valid tuple"),
+        ("encoding: {format: gif}", "encoding.format must be 'webp', 'png' or 'jpeg'"),
+        ("columns: {prmpt: a}", "columns must be named by what they mean"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_line(job, text, message):
+    kept = "".join(
+        line + "\n" for line in JOB.splitlines() if not line.startswith(text.partition(":")[0] + ":") and line[0] != " "
+    ).replace("models:\n", "models: [{model: fake}]\n")
+    path = job(f"{text}\n{kept}")
+    (problem,) = refusal(path)
+    assert problem.code == "LM1102"
+    assert problem.message.startswith(message)
+    assert problem.where == f"{path}:1"
+
+
+def test_a_missing_field_is_named(job):
+    (problem,) = refusal(job(JOB.replace("prompts: prompts.csv\n", "")))
+    assert (problem.code, problem.message) == ("LM1102", "prompts is missing")
+
+
+def test_without_a_job_file_every_missing_flag_is_named():
+    with pytest.raises(UsageError, match="LM1103.*missing: --prompts, --model"):
+        load_job(None, {"output": "out"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "where"),
+    [
+        ({"batch_size": 0}, "--batch-size"),
+        ({"shard_size": 0}, "--shard-size"),
+        ({"encoding": {"format": "gif"}}, "--image-format"),
+        ({"overrides": ["sed"]}, "--override"),
+    ],
+)
+def test_a_wrong_flag_is_called_by_its_name(flags, where):
+    (problem,) = refusal(None, {**FLAGS, **flags})
+    assert (problem.code, problem.where) == ("LM1102", where)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("LIGHTMILL_SEED", "x", "LM1102"),
+        ("LIGHTMILL_LIMITS__MAX_ATEMPTS", "3", "LM1101"),
+        ("LIGHTMILL_OVERRIDES", "seed", "LM1102"),
+    ],
+)
+def test_a_wrong_variable_is_called_by_its_name(monkeypatch, name, value, code):
+    monkeypatch.setenv(name, value)
+    (problem,) = refusal(None, FLAGS)
+    assert (problem.code, problem.where) == (code, f"{name} in the environment")
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    (problem,) = refusal(tmp_path / "none.yaml")
+    assert (problem.code, problem.where) == ("LM1104", str(tmp_path / "none.yaml"))
+
+
+def test_a_folder_is_no_job_file(tmp_path):
+    assert [problem.code for problem in refusal(tmp_path)] == ["LM1104"]
+
+
+def test_a_file_that_is_no_text(job, tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert [problem.code for problem in refusal(path)] == ["LM1104"]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"), [("seed: [1\noutput: 2", ":2:7"), ("seed: 1\n\toutput: 2", ":2:1"), ("- a", "")]
+)
+def test_what_is_not_yaml_is_refused_with_its_line(job, text, where):
+    path = job(text)
+    (problem,) = refusal(path)
+    assert (problem.code, problem.where) == ("LM1100", f"{path}{where}")
