@@ -40,7 +40,8 @@ FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 CRASH_POINT = re.compile(r"crash\.point\(\"([\w.]+)\"\)")
-COMMAND = re.compile(r"(?:^|`)lightmill ([^`\n#]+)", re.MULTILINE)
+COMMAND = re.compile(r"`lightmill ([^`]+)`")
+COMMAND_LINE = re.compile(r"^lightmill ([^#\n]+)", re.MULTILINE)
 
 
 def page(name):
@@ -116,7 +117,9 @@ def test_commands_and_flags_exist(path):
     for module in pkgutil.iter_modules(cli.__path__):
         importlib.import_module(f"{cli.__name__}.{module.name}")  # which registers its commands
     commands = typer.main.get_command(app)
-    for line in COMMAND.findall(path.read_text().replace("\\\n", " ")):
+    text = path.read_text()
+    in_blocks = COMMAND_LINE.findall("\n".join(FENCE.findall(text)))
+    for line in [*in_blocks, *COMMAND.findall(FENCE.sub("", text))]:
         name, *words = line.split()
         if name.startswith("-"):
             words, command = [name, *words], commands
