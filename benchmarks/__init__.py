@@ -1,0 +1,1 @@
+"""What lightmill costs, always as a ratio of things measured side by side in one run."""

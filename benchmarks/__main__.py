@@ -1,0 +1,12 @@
+"""`make bench`: every benchmark, one after the other. Each writes `benchmarks/results/<name>.json`."""
+
+import runpy
+import sys
+
+BENCHMARKS = ("encoders", "data_path", "tiny_loop", "control_plane", "bookkeeping")
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or BENCHMARKS:
+        print(f"\n== {name}", flush=True)
+        sys.argv = [name]
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
