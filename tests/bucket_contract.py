@@ -266,6 +266,7 @@ class BucketContract:
                     file.seek(start)
                     assert file.read(length) == data[start : start + length]
                     assert file.tell() == min(start + length, len(data))
+                    assert file.read() == data[start + length :]
                     if start + length <= len(data):
                         assert bucket.read("a", start, length) == data[start : start + length]
 

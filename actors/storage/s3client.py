@@ -52,7 +52,12 @@ class S3Client:
             self._session = Session()
             self._client = _connect(self._session, settings)
         except ValueError as error:
-            problem = Problem("LM1102", "storage.endpoint_url must be a URL", value=str(settings.endpoint_url))
+            problem = Problem(
+                "LM1102",
+                "the endpoint of the store must be a URL",
+                value=str(error),
+                help="correct storage.endpoint_url, or AWS_ENDPOINT_URL_S3",
+            )
             raise InputError(problem) from error
         except BotoCoreError as error:
             raise explain(error, Request("list_objects_v2", bucket, "", self.endpoint, "", 0.0)) from error

@@ -15,6 +15,8 @@ from servers.faultproxy import FaultProxy
 from servers.rgw import RgwServer
 from servers.store import S3Store
 
+EACH_ONCE = pytest.mark.parametrize("s3_store", ["rgw-tls", "rclone-http"], indirect=True)
+"""Each server and each transport: for what takes seconds."""
 BIG = bytes(number % 251 for number in range(20_000_000))
 
 
@@ -56,6 +58,7 @@ def test_a_read_goes_on_where_it_broke_off(bucket: Bucket, proxy: FaultProxy, ac
     assert proxy.hits[act] == 9
 
 
+@EACH_ONCE
 @pytest.mark.parametrize("act", ["slow_down", "reset_before", "reset_request", "reset_response", "lost"])
 def test_every_request_of_an_upload_may_fail(bucket: Bucket, proxy: FaultProxy, act: str):
     rules = [
@@ -65,7 +68,7 @@ def test_every_request_of_an_upload_may_fail(bucket: Bucket, proxy: FaultProxy, 
     ]
     upload(bucket, "a")
     assert b"".join(bucket.stream("a")) == BIG
-    assert all(rule.hits == rule.times for rule in rules[1:])
+    assert all(rule.hits for rule in rules)
 
 
 def test_a_conditional_put_whose_reply_is_lost_is_stored(bucket: Bucket, proxy: FaultProxy, s3_store: S3Store):
@@ -78,6 +81,7 @@ def test_a_conditional_put_whose_reply_is_lost_is_stored(bucket: Bucket, proxy: 
     assert bucket.get("lease") == b"mine"
 
 
+@EACH_ONCE
 def test_writing_waits_for_a_slow_store(bucket: Bucket, proxy: FaultProxy):
     proxy.add("delay", method="PUT", query="partNumber", seconds=0.5)
     with bucket.upload("a") as writing:
@@ -86,6 +90,7 @@ def test_writing_waits_for_a_slow_store(bucket: Bucket, proxy: FaultProxy):
         writing.complete()
 
 
+@EACH_ONCE
 def test_an_outage_is_waited_out(s3_store: S3Store):
     bucket = open_bucket(s3_store.url, patience_seconds=120)
     bucket.put("before", b"1")
