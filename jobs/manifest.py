@@ -68,8 +68,9 @@ class Manifest(Settings):
                 raise InputError(_too_new(bucket.url, version))
             return cls.model_validate_json(text)
         except (ValueError, KeyError, TypeError, ValidationError) as error:
-            problem = Problem("LM1312", f"{bucket.url}/{KEY} is not a manifest of lightmill", value=str(error)[:200])
-            raise InputError(problem) from error
+            message = f"{bucket.url}/{KEY} is not a manifest of lightmill"
+            action = "name the output of a job, or use a new one"
+            raise InputError(Problem("LM1312", message, value=str(error)[:200], help=action)) from error
 
     def write(self, bucket: Bucket, fence: Fence) -> None:
         """Promise. The caller holds the lease, which `fence` asks, and has seen that there is no manifest.
