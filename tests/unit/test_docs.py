@@ -40,6 +40,7 @@ FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 CRASH_POINT = re.compile(r"crash\.point\(\"([\w.]+)\"\)")
+SOURCE = re.compile(r"`((?:actors|jobs|cluster|tests)/[\w/]+(?:\.py|/)?)`")
 COMMAND = re.compile(r"`lightmill ([^`]+)`")
 COMMAND_LINE = re.compile(r"^lightmill ([^#\n]+)", re.MULTILINE)
 
@@ -110,6 +111,11 @@ def test_links_lead_somewhere(path):
         target = (path.parent / file).resolve() if file else path
         assert target.exists(), f"{path.name} links to {link}"
         assert not anchor or anchor in anchors(target.read_text()), f"{path.name} links to {link}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_named_sources_exist(path):
+    assert [name for name in SOURCE.findall(path.read_text()) if not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
