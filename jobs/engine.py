@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._raylet import GcsClient  # type: ignore[attr-defined] # of a compiled module
+from ray.exceptions import RayError
 
 from actors.errors import ClusterError, Problem
+from jobs.guard import guarded
 from jobs.lanes import most_workers
 from jobs.order import RunOrder
 from jobs.pool import RayPool, WorkerPool
@@ -45,25 +48,38 @@ def engine(address: str | None, workers: int) -> Iterator[None]:
     nothing of ours installed.
     """
     common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    if address is None:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            num_cpus=max(os.cpu_count() or 1, workers),
-            object_store_memory=OBJECT_STORE_BYTES,
-            **common,
-        )
-    else:
-        with tempfile.TemporaryDirectory(prefix="lightmill-code-") as code:
-            _copy_code(code)
-            try:
-                ray.init(address=address, runtime_env={"working_dir": code}, **common)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise ClusterError(_unreachable(address, error)) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with guarded() if address is None else contextlib.nullcontext():
+        if address is None:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                num_cpus=max(os.cpu_count() or 1, workers),
+                object_store_memory=OBJECT_STORE_BYTES,
+                **common,
+            )
+        else:
+            _connect(address, common)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str, common: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory(prefix="lightmill-code-") as code:
+        _copy_code(code)
+        try:
+            _knock(address)
+            ray.init(address=address, runtime_env={"working_dir": code}, **common)
+        except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+            raise ClusterError(_unreachable(address, error)) from error
+
+
+def _knock(address: str) -> None:
+    """Ask once, and hear why not. `ray.init` asks 20 times, also where the token is wrong, and takes 40 s each time
+    that nobody answers."""
+    if address != "auto" and "://" not in address:
+        GcsClient(address=address)
 
 
 def _copy_code(folder: str) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import boto3
 import duckdb
 
+from actors.settings import WorkerSettings
 from actors.storage.opening import open_bucket, split
 from builders import drive
 from jobs.manifest import Manifest
@@ -100,7 +101,10 @@ def faults_of(what: str, found: Mapping[str, object], wanted: Mapping[str, objec
 def undisturbed(file: Path) -> Mapping[str, str]:
     """The SHA-256 of every image by its key, as a run makes them in this process in one go, without drills."""
     spec = load(file)
-    models = tuple(one.model_copy(update={"model": without_drills(one.model)}) for one in spec.models)
+    single = WorkerSettings(max=1)  # transformers cannot load two models at once in one process
+    models = tuple(
+        one.model_copy(update={"model": without_drills(one.model), "workers": single}) for one in spec.models
+    )
     with tempfile.TemporaryDirectory() as folder:
         calm = spec.model_copy(update={"models": models, "output": f"{folder}/out"})
         leash = drive(calm)

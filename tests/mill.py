@@ -1,7 +1,6 @@
 """A job under test: its job file, the processes that run it, and what they have left behind."""
 
 import json
-import signal
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,13 +100,14 @@ class Run:
         return self.child.wait_for_descendant(DRIVER, START_S)
 
     def wait_until_painted(self, images: int) -> None:
-        """Return once so many images have been begun in this run."""
+        """Return once so many images have been begun since the start of this run, or since the last call."""
 
         def enough() -> bool:
             assert self.child.returncode is None, f"it ended too early: {self.child}"
             return len(self.job.painted()) - self._before >= images
 
         wait_until(enough, START_S, f"{images} images of {self.child}")
+        self._before = len(self.job.painted())
 
     def painters(self) -> list[psutil.Process]:
         """The workers that are alive."""
@@ -122,11 +122,11 @@ class Run:
         raise AssertionError(f"no worker lives below {self.child}")
 
     def kill_painter(self) -> int:
-        """SIGKILL to a worker in the middle of a shard, once it has begun an image since the last kill."""
-        before = len(self.job.painted())
-        wait_until(lambda: len(self.job.painted()) > before, START_S, "another image to be begun")
+        """SIGKILL to a worker that has just begun an image. Its process id."""
+        self.wait_until_painted(1)
         process = self.painter()
-        process.send_signal(signal.SIGKILL)
+        process.kill()
+        process.wait(GONE_S)
         return process.pid
 
     def end(self, status: int = 0, timeout_s: float = RUN_S) -> dict:

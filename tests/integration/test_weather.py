@@ -1,35 +1,16 @@
-"""A fault proxy between a job and its store: nothing is lost, nothing is there twice, and no success is called a failure."""
+"""A fault proxy between a job and its store: nothing is lost or there twice, and no success is called a failure."""
 
 import pytest
 
 from checker import check
+from drills import WRITES, lose_replies, storm, through
 from mill import Job, make_job
 from servers.faultproxy import FaultProxy
 from servers.server import S3Server
 from servers.store import S3Store, place_on
 
-WRITES = {
-    "probe": ("PUT", r"/leases/probe-", ""),
-    "lease": ("PUT", r"/leases/0", ""),
-    "prompts": ("PUT", r"/prompts/", ""),
-    "manifest": ("PUT", r"/manifest\.json$", ""),
-    "small tar": ("PUT", r"/images/[^/]*\.tar$", r"^$"),
-    "begin of an upload": ("POST", r"/images/", r"^uploads"),
-    "part": ("PUT", r"/images/", r"partNumber"),
-    "end of an upload": ("POST", r"/images/", r"uploadId"),
-    "metadata": ("PUT", r"/metadata/", ""),
-    "status": ("PUT", r"/status\.json$", ""),
-    "log": ("PUT", r"/logs/", ""),
-    "list of tars": ("PUT", r"/shards\.txt$", ""),
-    "index": ("PUT", r"/index\.parquet$", ""),
-    "card": ("PUT", r"/README\.md$", ""),
-}
-"""Every kind of write that a run makes: method, path, query."""
-
 MODELS = [{"model": "fake", "width": 32, "height": 32}, {"model": "fake:natural=1", "width": 1024, "height": 1024}]
 """Shards of a few kilobytes and of 20 MB: one PUT, and three parts."""
-OFTEN = 4
-"""More than the three attempts that botocore makes."""
 
 
 @pytest.fixture(params=["rgw", "rclone"])
@@ -45,19 +26,54 @@ def make_mixed_job(folder, output, **fields) -> Job:
     )
 
 
-def through(proxy: FaultProxy) -> dict[str, str]:
-    return {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
-
-
 def test_lost_replies_to_every_kind_of_write(store, tmp_path):
     job = make_mixed_job(tmp_path, store.url, shard_size=12)
     with FaultProxy(store.endpoint) as proxy:
-        rules = {
-            name: proxy.add("lost", method=method, path=path, query=query, times=OFTEN)
-            for name, (method, path, query) in WRITES.items()
-        }
+        rules = lose_replies(proxy)
         with job.start(env=through(proxy)) as run:
             run.end()
         assert {name: rule.hits > 0 for name, rule in rules.items()} == dict.fromkeys(rules, True)
     assert "came once more" not in run.child.stderr
+    check(job)
+
+
+@pytest.mark.parametrize("act", ["slow_down", "reset_before", "reset_request"])
+def test_refused_writes_of_every_kind(store, tmp_path, act):
+    job = make_mixed_job(tmp_path, store.url, shard_size=12)
+    with FaultProxy(store.endpoint) as proxy:
+        for method, path, query in WRITES.values():
+            proxy.add(act, method=method, path=path, query=query, times=2)
+        with job.start(env=through(proxy)) as run:
+            run.end()
+        assert proxy.hits[act] >= 2 * len(WRITES) - 4, "of which some are not made twice"
+    check(job)
+
+
+@pytest.mark.parametrize("act", ["flip", "torn"])
+def test_damaged_reads_reach_nobody(store, tmp_path, act):
+    """Of table, manifest, metadata and index: what was read damaged is not believed, and not written back."""
+    cure = tmp_path / "cure"
+    rows = [f"a cat, number {number}{' boom' * (number % 10 == 0)}" for number in range(100)]
+    job = make_job(tmp_path, rows, output=store.url, model=f"fake:fail=boom,cure={cure}")
+    with FaultProxy(store.endpoint) as proxy:
+        rules = {
+            path: proxy.add(act, method="GET", path=path, times=8, seed=number)
+            for number, path in enumerate((r"/prompts/", r"/manifest\.json$", r"/metadata/", r"/index\.parquet$"))
+        }
+        with job.start(env=through(proxy)) as run:
+            run.end()
+        cure.touch()
+        with job.start(env=through(proxy), command="retry") as run:
+            run.end()
+        assert {path: rule.hits > 0 for path, rule in rules.items()} == dict.fromkeys(rules, True)
+    assert check(job).ok == 100
+
+
+def test_bad_weather_throughout(store, tmp_path):
+    job = make_mixed_job(tmp_path, store.url, shard_size=6)
+    with FaultProxy(store.endpoint) as proxy:
+        expected = storm(proxy, seed=1)
+        with job.start(env=through(proxy)) as run:
+            run.end()
+        assert proxy.hits.keys() == expected
     check(job)

@@ -1,0 +1,41 @@
+"""Runs on a Ray cluster that is already there, and that asks for a token."""
+
+import pytest
+
+from checker import check
+from mill import GONE_S, PAINTER, make_job
+from processes import wait_until
+from servers.raycluster import RayCluster, ray_cluster
+
+CATS = [f"a cat, number {number}" for number in range(120)]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> RayCluster:
+    with ray_cluster(tmp_path_factory.mktemp("ray")) as cluster:
+        yield cluster
+
+
+def test_a_cluster_that_is_already_there_does_the_work(cluster, tmp_path):
+    """Its workers go when the command line is killed, although it stays; the next run finishes the job."""
+    job = make_job(tmp_path, CATS, model="fake:pace=0.05")
+    address = ("--address", cluster.address)
+    with job.start(*address, env=cluster.environment) as run:
+        run.wait_until_painted(30)
+        assert not run.painters()
+        assert len(cluster.child.descendants(PAINTER)) == 2
+        run.child.kill()
+        run.wait_until_gone()
+        wait_until(lambda: not cluster.child.descendants(PAINTER), GONE_S, "the workers to end")
+    with job.start(*address, env=cluster.environment) as run:
+        run.end()
+    check(job)
+
+
+@pytest.mark.parametrize("environment", [{"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "guessed"}, {}])
+def test_without_its_token_a_cluster_does_nothing(cluster, tmp_path, environment):
+    job = make_job(tmp_path, CATS)
+    with job.start("--address", cluster.address, env=environment) as run:
+        run.end(6)
+    assert "LM1501" in run.child.stderr
+    assert not job.painted()
