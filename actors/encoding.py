@@ -44,7 +44,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
 
 
 def _undecodable(why: str) -> Problem:
-    return Problem("LM1603", f"the image cannot be decoded: {why}", help="run `lightmill verify` on its output")
+    return Problem("LM1613", f"the image cannot be decoded: {why}", help="run `lightmill verify` on its output")
 
 
 def _webp(pixels: Pixels, settings: EncodingSettings) -> bytes:

@@ -85,7 +85,7 @@ class Child:
         last_words = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return Problem(
-            "LM1612",
+            "LM1614",
             f"the driver {how}, without a word",
             value=last_words,
             help="run the same command again: it resumes from what is committed; with --debug it says more",

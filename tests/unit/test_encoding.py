@@ -91,7 +91,7 @@ def test_a_damaged_image_is_an_error(name):
     for damaged in (b"", data[:20], data[: len(data) // 2], b"GIF89a" + data):
         with pytest.raises(InputError) as caught:
             decode(damaged)
-        assert caught.value.code == "LM1603"
+        assert caught.value.code == "LM1613"
 
 
 @given(data=st.binary(max_size=200))
