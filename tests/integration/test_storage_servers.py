@@ -68,7 +68,7 @@ def test_every_request_of_an_upload_may_fail(bucket: Bucket, proxy: FaultProxy, 
     ]
     upload(bucket, "a")
     assert b"".join(bucket.stream("a")) == BIG
-    assert all(rule.hits for rule in rules)
+    assert all(rule.hits for rule in rules[1:])  # the first has no body that a request could be reset in
 
 
 def test_a_conditional_put_whose_reply_is_lost_is_stored(bucket: Bucket, proxy: FaultProxy, s3_store: S3Store):
