@@ -5,50 +5,74 @@ from typing import Any
 
 import yaml
 
+from actors import metadata
 from actors.storage.bucket import Bucket
 from jobs.index import Totals
 from jobs.manifest import Manifest
 
 KEY = "README.md"
-SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+BOUNDS = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7, "10M"), (10**8, "100M"), (10**9, "1B"))
+"""The hub's size categories run from one bound to the next."""
+MODEL = ["model", "model_revision", "model_license", "model_tier", "weights_sha256"]
 
 
 def write(bucket: Bucket, manifest: Manifest, totals: Totals, tars: Sequence[str]) -> None:
     """Write the card of a finished job."""
     front = yaml.safe_dump(_front_matter(manifest, totals, tars), sort_keys=False, allow_unicode=True)
-    bucket.put(KEY, f"---\n{front}---\n\n{_body(manifest, totals)}".encode())
+    lanes = [_model(bucket, manifest, lane) for lane in range(len(manifest.lane_rows))]
+    bucket.put(KEY, f"---\n{front}---\n\n{_body(manifest, totals, lanes)}".encode())
+
+
+def _model(bucket: Bucket, manifest: Manifest, lane: int) -> Mapping[str, Any]:
+    """What the first row of a lane says of its model; nothing where the lane has no rows."""
+    shards = manifest.plan.lane_shards(lane)
+    if not shards:
+        return {"model": manifest.spec.models[lane].model}
+    table = metadata.read_metadata(bucket.get(metadata.key(manifest.plan.shard(shards.start)))).table
+    first: Mapping[str, Any] = table.select(MODEL).slice(0, 1).to_pylist()[0]
+    return first
+
+
+def _size_category(images: int) -> str:
+    before = ""
+    for below, label in BOUNDS:
+        if images < below:
+            return f"{before}n<{label}"
+        before = f"{label}<"
+    return "n>1B"
 
 
 def _front_matter(manifest: Manifest, totals: Totals, tars: Sequence[str]) -> Mapping[str, Any]:
-    size = next((label for below, label in SIZES if totals.ok < below), "n>10M")
     front: dict[str, Any] = {
         "pretty_name": manifest.spec.name,
         "task_categories": ["text-to-image"],
         "tags": ["synthetic", "lightmill"],
-        "size_categories": [size],
+        "size_categories": [_size_category(totals.ok)],
     }
     if tars:
         front["configs"] = [{"config_name": "default", "data_files": [{"split": "train", "path": list(tars)}]}]
     return front
 
 
-def _body(manifest: Manifest, totals: Totals) -> str:
+def _body(manifest: Manifest, totals: Totals, lanes: Sequence[Mapping[str, Any]]) -> str:
     spec = manifest.spec
     models = "\n".join(
-        f"| {number} | `{lane.model}` | {rows:,} |"
-        for number, (lane, rows) in enumerate(zip(spec.models, manifest.lane_rows, strict=True))
+        f"| {number} | `{lane['model']}` | {rows:,} | {lane.get('model_license') or 'unknown'} "
+        f"| {lane.get('model_tier') or 'unknown'} | `{(lane.get('weights_sha256') or '-')[:16]}` |"
+        for number, (lane, rows) in enumerate(zip(lanes, manifest.lane_rows, strict=True))
     )
+    each = "one image" if spec.images_per_prompt == 1 else f"{spec.images_per_prompt} images"
     return f"""# {spec.name}
 
 {totals.ok:,} images made from a table of {manifest.rows:,} prompts; {totals.failed:,} failed and {totals.filtered:,} \
 were filtered. Every promised image is one row of `metadata/*.parquet`, also where there is no picture, with the reason.
 
-| lane | model | rows |
-|---|---|---|
+| lane | model | rows | licence | tier | SHA-256 of the weights |
+|---|---|---|---|---|---|
 {models}
 
-Made by lightmill {manifest.versions.get("lightmill", "?")}, seed {spec.seed}, {spec.images_per_prompt} image(s) per \
-prompt, {spec.encoding.format}. Prompts: `{manifest.table.uri}`.
+Made by lightmill {manifest.versions.get("lightmill", "?")}, seed {spec.seed}, {each} per prompt, \
+{spec.encoding.format}. Prompts: `{manifest.table.uri}`.
 
 ## Read it
 

@@ -130,6 +130,8 @@ class DiffusersModel:
             model=facts.model,
             model_revision=facts.revision,
             weights_sha256=weights_sha256(facts.folder),
+            model_license=facts.license,
+            model_tier=facts.tier,
             scheduler=type(self._pipeline.scheduler).__name__,
             dtype=self._dtype,
             threads=threads,

@@ -51,6 +51,9 @@ class ModelFacts:
     """Folder of the tokenizer of which the text encoder reads most."""
     prompt_tokens: int | None = None
     """How many tokens that is, begin and end marks included."""
+    license: str = "unknown"
+    """SPDX identifier, where one is known."""
+    tier: str = "unknown"
 
 
 _TINY = ModelFacts(
@@ -62,12 +65,23 @@ _TINY = ModelFacts(
     revision=TINY_REVISION,
     num_inference_steps=6,
     guidance_scale=7.5,
+    license="CC0-1.0",
+    tier="clean",
     prompt_tokens=CLIP_TOKENS,
 )
 
 
 def _fake(model: str) -> ModelFacts:
-    return ModelFacts(model=model, width=256, height=256, size_multiple=1, num_inference_steps=1, guidance_scale=0.0)
+    return ModelFacts(
+        model=model,
+        width=256,
+        height=256,
+        size_multiple=1,
+        num_inference_steps=1,
+        guidance_scale=0.0,
+        license="CC0-1.0",
+        tier="clean",
+    )
 
 
 def describe_model(settings: ModelSettings) -> ModelFacts:

@@ -34,6 +34,8 @@ def _fake(facts: ModelFacts) -> ImageModel:
     assert facts.guidance_scale is not None
     info = ModelInfo(
         model=facts.model,
+        model_license=facts.license,
+        model_tier=facts.tier,
         width=facts.width,
         height=facts.height,
         num_inference_steps=facts.num_inference_steps,

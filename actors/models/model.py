@@ -19,8 +19,9 @@ class ModelInfo:
     model: str
     model_revision: str | None = None
     weights_sha256: str | None = None
-    model_license: str | None = None
-    model_tier: str | None = None
+    model_license: str = "unknown"
+    model_tier: str = "unknown"
+    """What the weights were made to draw: `clean` where nobody's picture was ever in them."""
     scheduler: str | None = None
     dtype: str | None = None
     threads: int | None = None
