@@ -22,7 +22,7 @@ def store(request, monkeypatch) -> S3Store:
 def make_mixed_job(folder, output, **fields) -> Job:
     rows = [{"prompt": f"a cat, number {n}", "model": MODELS[n % 6 == 0]["model"]} for n in range(72)]
     return make_job(
-        folder, rows, output=output, models=MODELS, overrides=["model"], encoding={"format": "jpeg"}, **fields
+        folder, rows, output=output, models=MODELS, overrides=["model"], encoding={"format": "png"}, **fields
     )
 
 
