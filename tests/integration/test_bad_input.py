@@ -13,9 +13,11 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import diffusers
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from actors.models.tiny import tiny_folder
 from actors.storage import opening
@@ -309,6 +311,20 @@ def test_the_weights_that_were_used_are_recorded(tmp_path):
     assert drive(spec).ends[-1][0] == 0
     (row,) = read_rows(spec).values()
     assert len(row["weights_sha256"]) == 64
+
+
+def test_lm1205_a_device_that_is_too_small(tmp_path, monkeypatch):
+    """As CUDA says it; there need be none here."""
+
+    def no_room(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "to", no_room)
+    leash = drive(make_spec(tmp_path, 1, model=str(tiny_folder())))
+    assert leash.ends[-1][0] == 3
+    (problem,) = leash.errors[-1].problems
+    assert problem.code == "LM1205"
+    assert "the weights of StableDiffusionPipeline take 0.0 GiB" in problem.message
 
 
 def test_lm1206_a_folder_that_is_no_model(write, tmp_path):
