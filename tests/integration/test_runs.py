@@ -1,6 +1,7 @@
 """What a run makes of different jobs, with real Ray, and what it makes of them on every real store."""
 
 import itertools
+import time
 from pathlib import Path
 
 import duckdb
@@ -94,6 +95,24 @@ def test_rows_choose_model_size_and_seed(tmp_path):
     assert duckdb.sql(query).fetchall() == [
         (row["uid"], row["model"], row["seed"] + 1, row["width"], row["height"], "calm") for row in rows
     ]
+
+
+def test_memory_of_a_worker_does_not_grow_with_its_shard(tmp_path):
+    """A gigabyte of pixels in one shard: of them 256 MiB may wait, and each row takes 3 kB until its shard is done."""
+    images = 20_000
+    rows = [f"cat {number}" for number in range(images)]
+    options = {"width": 128, "height": 128, "batch_size": 64, "workers": ONE, "encoding": {"format": "jpeg"}}
+    job = make_job(tmp_path, rows, shard_size=images, **options)
+    sizes = []
+    with job.start() as run:
+        run.wait_until_painted(64)
+        worker = run.painter()
+        while worker.is_running() and len(job.painted()) < images:
+            sizes.append(worker.memory_info().rss)
+            time.sleep(0.05)
+        run.end()
+    assert max(sizes) - sizes[0] < 400 << 20
+    check(job)
 
 
 def test_what_failed_is_made_by_retry(tmp_path):
