@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from cluster.words import count, duration, printable, rate, shares, size
 
@@ -43,13 +43,14 @@ class Bar:
         """Move the bar."""
         if self._task is None:
             self._task = self._progress.add_task("", total=status.total, rate="", extra="")
+        left = f"{_left(status)}, " if _left(status) else ""
         failed = f", [red]{status.failed:,} failed[/red]" if status.failed else ""
         self._progress.update(
             self._task,
             description=status.state,
             completed=status.done,
             rate=rate(status.images_per_second),
-            extra=f"{_workers(status)}{failed}",
+            extra=f"{left}{_workers(status)}{failed}",
         )
 
 
@@ -82,7 +83,6 @@ def follower(console: Console) -> Iterator[Follower]:
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
         TextColumn("{task.fields[extra]}"),
     )
     # Transient: the summary says it all, and a bar that stays would stop short of the last commit.
@@ -93,8 +93,8 @@ def follower(console: Console) -> Iterator[Follower]:
 def line(status: "Status") -> str:
     """A status in one line."""
     parts = [f"{status.state}: {status.done:,}/{status.total:,} images", rate(status.images_per_second)]
-    if status.eta_seconds is not None and status.state == "running":
-        parts.append(f"{duration(status.eta_seconds)} left")
+    if left := _left(status):
+        parts.append(left)
     parts.append(f"{status.failed:,} failed")
     if status.state not in OVER:
         parts.append(_workers(status))
@@ -117,6 +117,11 @@ def summary(end: Mapping[str, Any]) -> str:
     if spent := end.get("seconds"):
         lines.append(f"  workers     {shares(spent)}")
     return "\n".join(lines)
+
+
+def _left(status: "Status") -> str:
+    running = status.eta_seconds is not None and status.state == "running"
+    return f"{duration(status.eta_seconds or 0)} left" if running else ""
 
 
 def _workers(status: "Status") -> str:

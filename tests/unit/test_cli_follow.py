@@ -29,7 +29,7 @@ def test_a_frame_on_a_terminal():
         shown.show(status(done=60))
     frames = console.file.getvalue()
     last = [line for line in frames.replace("\r", "\n").splitlines() if "running" in line][-1]
-    assert "60/100 2.0 images/s" in last
+    assert "60/100 2.0 images/s 1 min 15 s left" in last
     assert "1 of 2 workers, 2 failed" in last
     assert "worker 00-0000 is ready\\x1b[2J" in frames
 
