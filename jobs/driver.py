@@ -28,7 +28,7 @@ the driver dies."""
 COMMITTERS = 4
 STILLBORN = 3
 """Workers of a lane that die in a row while they load their model, after which the job is given up."""
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.05
 
 
 @dataclass(slots=True)

@@ -166,17 +166,21 @@ class SimBucket:
     def __init__(self, world: World) -> None:
         self.url = "sim://out"
         self.world = world
+        self.at = ""
+        """The request that waits at the gate."""
         self.mishap = ""
         """Of the next write: `reply` is lost, or the request is `late` and sent again meanwhile."""
 
-    def _request(self) -> None:
+    def _request(self, what: str, key: str = "") -> None:
         task = self.world.tasks.get(threading.get_ident())
         if task is not None:  # the readers of an index are threads of their own: they go as their driver goes
+            self.at = f"{what} {key}"
             task.gate()
+            self.at = ""
             self.world.advance(REQUEST_SECONDS)
 
     def get(self, key):
-        self._request()
+        self._request("get", key)
         return self.world.store.get(key)
 
     def open(self, key):
@@ -184,20 +188,20 @@ class SimBucket:
 
     def head(self, key):
         """As HTTP dates are: whole seconds."""
-        self._request()
+        self._request("head", key)
         info = self.world.store.head(key)
         return info and replace(info, modified=info.modified.replace(microsecond=0))
 
     def list(self, prefix=""):
-        self._request()
+        self._request("list", prefix)
         return iter(list(self.world.store.list(prefix)))
 
     def now(self):
-        self._request()
+        self._request("now")
         return self.world.clock().replace(microsecond=0)
 
     def delete(self, key):
-        self._request()
+        self._request("delete", key)
         self.world.delete(key)
 
     def pending_uploads(self):
@@ -207,11 +211,11 @@ class SimBucket:
         def send():
             return self.world.put(key, bytes(data), if_absent=if_absent, if_match=if_match)
 
-        self._request()
+        self._request("put", key)
         if fence:
             fence()
             if self.world.kind == "strong":
-                self._request()  # frozen right between the two
+                self._request("send", key)  # frozen right between the two
         mishap, self.mishap = self.mishap, ""
         if mishap and self._suffers(mishap, key, send):
             self.world.advance(GIVEN_UP_SECONDS)
@@ -294,6 +298,14 @@ class SimDriver:
         for task in self._tasks:
             task.kill()
 
+    def go_on_until(self, what: str, steps: int = 300) -> None:
+        """Freeze it right before such a request, `put metadata/`."""
+        self.step()
+        for _ in range(steps):
+            if not self.alive or self.bucket.at.startswith(what):
+                return
+            self.step()
+
     def finish(self, steps: int = 5000) -> str:
         """Go on alone until it ends."""
         for _ in range(steps):
@@ -325,6 +337,8 @@ class SimDriver:
     def _drive(self) -> str:
         if self._purpose == "clean":
             return self._clean()
+        if self._purpose == "retry" and Manifest.load(self.bucket) is None:
+            return "nothing to retry"
         manifest = replace_store(self._promise, self.world.kind).keep(self.bucket, self._lease.require)
         committer = Committer(self.bucket, self._lease, manifest.store)
         if self._purpose == "retry":
