@@ -70,7 +70,8 @@ def test_paths_of_the_file_are_relative_to_it_and_those_of_flags_to_the_current_
 
 
 def test_urls_are_left_alone(job):
-    spec = load_job(job(JOB.replace("output: out", "output: s3://bucket/out").replace("prompts.csv", "s3://in/a*.csv")), {})
+    text = JOB.replace("output: out", "output: s3://bucket/out").replace("prompts.csv", "s3://in/a*.csv")
+    spec = load_job(job(text), {})
     assert (spec.prompts, spec.output) == ("s3://in/a*.csv", "s3://bucket/out")
 
 
@@ -158,7 +159,7 @@ def test_a_folder_is_no_job_file(tmp_path):
     assert [problem.code for problem in refusal(tmp_path)] == ["LM1104"]
 
 
-def test_a_file_that_is_no_text(job, tmp_path):
+def test_a_file_that_is_no_text(tmp_path):
     path = tmp_path / "job.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     assert [problem.code for problem in refusal(path)] == ["LM1104"]
