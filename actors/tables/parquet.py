@@ -26,6 +26,7 @@ MAX_EXPANDED_BYTES = 1 << 30
 BATCH_ROWS = 8192
 BATCH_BYTES = 16 << 20
 WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+UNREADABLE = "LM1018"
 TEXT = {"NONE", "STRING", "ENUM", "JSON", "BSON"}
 
 
@@ -152,7 +153,7 @@ def unreadable(url: str, error: Exception) -> Problem:
     """The file is not what its name says, or not all of it is there."""
     reason = str(error).splitlines()[0][:200]
     return Problem(
-        "LM1018", f"this is not a whole Parquet file: {reason}", url, help="was the upload cut short? copy it again"
+        UNREADABLE, f"this is not a whole Parquet file: {reason}", url, help="was the upload cut short? copy it again"
     )
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from actors.errors import InputError
 from actors.records import Prompt
 from actors.settings import Override, StorageSettings
 from actors.tables.carried import cast, rows
 from actors.tables.columns import use_columns
 from actors.tables.files import require_unchanged
-from actors.tables.parquet import ParquetFile
+from actors.tables.parquet import UNREADABLE, ParquetFile
 from actors.tables.routes import lane_numbers
 from actors.tables.row import RowParser
 from actors.tables.table import PromptTable
@@ -20,6 +21,8 @@ from actors.tables.table import PromptTable
 CACHE_BYTES = 128 << 20
 """Decoded row groups a reader keeps. Text in them is dictionaries, so most take less than their file does."""
 OPEN_FILES = 4
+TRIES = 3
+"""At reading a row group. S3 gives no checksum with a part of an object, so a flipped bit shows only here."""
 
 
 class TableReader:
@@ -87,13 +90,24 @@ class GroupCache:
     def get(self, number: int) -> pa.Table:
         """The row group of this number, counted through all files."""
         if number not in self._groups:
-            file, index = self._places[number]
-            self._groups[number] = self._file(int(file)).group(int(index))
+            self._groups[number] = self._decode(number)
             self.decoded += 1
             while len(self._groups) > 1 and self._bytes() > CACHE_BYTES:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(number)
         return self._groups[number]
+
+    def _decode(self, number: int) -> pa.Table:
+        """Ask anew for what came damaged, before it is called damaged where it lies."""
+        file, index = (int(place) for place in self._places[number])
+        for _ in range(TRIES - 1):
+            try:
+                return self._file(file).group(index)
+            except InputError as error:
+                if error.code != UNREADABLE:
+                    raise
+                self._files.pop(file, None)  # with what it has buffered
+        return self._file(file).group(index)
 
     def _bytes(self) -> int:
         return sum(int(group.get_total_buffer_size()) for group in self._groups.values())

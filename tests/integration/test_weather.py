@@ -57,13 +57,15 @@ def test_damaged_reads_reach_nobody(store, tmp_path, act):
     job = make_job(tmp_path, rows, output=store.url, model=f"fake:fail=boom,cure={cure}")
     with FaultProxy(store.endpoint) as proxy:
         rules = {
-            path: proxy.add(act, method="GET", path=path, times=8, seed=number)
+            path: proxy.add(act, method="GET", path=path, times=8, probability=0.5, seed=number)
             for number, path in enumerate((r"/prompts/", r"/manifest\.json$", r"/metadata/", r"/index\.parquet$"))
         }
         with job.start(env=through(proxy)) as run:
             run.end()
         cure.touch()
         with job.start(env=through(proxy), command="retry") as run:
+            run.end()
+        with job.start(env=through(proxy)) as run:  # reads the index
             run.end()
         assert {path: rule.hits > 0 for path, rule in rules.items()} == dict.fromkeys(rules, True)
     assert check(job).ok == 100
