@@ -1,6 +1,6 @@
 """Every point at which a test makes a process die, by the work in which it is passed: the one list of them.
 
-Numbers are occurrences within one process. A point that a process passes once is tried in one process after the other.
+Numbers are occurrences within one process. A point that a process passes once is tried in three, one after the other.
 """
 
 MANY = (1, 2, 5)
@@ -34,3 +34,6 @@ RETRY = {
 CLEAN = {
     "clean.remove": (1, 2),  # about to remove a file
 }
+
+AGAIN = {"manifest.put", "lease.claimed", "index.put"}
+"""Of those that a process passes once, the ones that the next process passes, too."""

@@ -14,22 +14,21 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-
+import jobs.promise
 import jobs.run
 from actors import crash
 from actors.storage import folder_upload, opening
 from actors.tables import rewrite
-from builders import QuietLeash, drive
-from jobs import claims, clean, commit, lease
+from builders import drive
+from jobs import claims, clean, lease
 from jobs.manifest import Manifest
-from jobs.order import RunOrder
 from jobs.spec import JobSpec
 from thread_pool import ThreadPool
 from weak_bucket import WeakBucket
 
 AT_ONCE = 2
-POINTS_OF_THE_STORE = {"strong": None, "racy": 0.3, "ignoring": 1.0}
+IGNORED_SHARE = {"strong": None, "racy": 0.3, "ignoring": 1.0}
+"""Of preconditions, by the kind of store."""
 
 
 def main() -> None:
@@ -88,7 +87,7 @@ def work(task: dict) -> int:
                 clean.remove(bucket, leftover, held.require)
         return 0
     pool = ThreadPool(assigned=lambda order: note(f"made {order.shard.index}"))
-    leash: QuietLeash = drive(spec, pool, purpose=task["do"], check="none")
+    leash = drive(spec, pool, purpose=task["do"], check="none")
     for error in leash.errors:
         note(f"error {error.code} {error.problems[0].message}")
     note(f"end {leash.ends[-1][0]}")
@@ -101,15 +100,13 @@ def make_quick(kind: str, ttl: float) -> None:
     folder_upload.CHUNK_BYTES = 2048
     rewrite.MAX_GROUP_ROWS = 8
     rewrite.PART_GROUPS = 1
-    import jobs.promise
-
     jobs.promise.probe = lambda bucket: kind
     lease.CANDIDACY_SECONDS = 0.3
     lease.LOOK_SECONDS = 0.1
-    share = POINTS_OF_THE_STORE[kind]
+    share = IGNORED_SHARE[kind]
     if share is not None:
         open_bucket = jobs.run.open_bucket
-        jobs.run.open_bucket = lambda *arguments: WeakBucket(open_bucket(*arguments), share)
+        jobs.run.open_bucket = lambda *words, **named: WeakBucket(open_bucket(*words, **named), share)
     if ttl != 30.0:
         scale = ttl / 30.0
         claims.TTL_SECONDS = ttl
