@@ -1,7 +1,7 @@
 """Clean: what no reader will ever read again, found and removed under the lease."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from actors import crash, metadata
 from actors.errors import NotFound
+from actors.metadata import ShardHeader
 from actors.storage.bucket import Bucket, Fence, ObjectInfo, PendingUpload
 from jobs.claims import list_claims
 from jobs.manifest import Manifest
@@ -49,22 +50,30 @@ def remove(bucket: Bucket, leftover: Leftover, fence: Fence) -> None:
         bucket.delete(leftover.key)
 
 
-def unreferenced(bucket: Bucket, shard_name: str, infos: list[ObjectInfo]) -> list[ObjectInfo]:
+def data_files(bucket: Bucket) -> Iterator[tuple[str, list[ObjectInfo]]]:
+    """All data files, shard by shard, by the names of the shards; those of no shard under an empty name."""
+    for shard_name, infos in groupby(bucket.list("images/"), key=_shard_name):
+        yield shard_name, list(infos)
+
+
+def unreferenced(infos: Iterable[ObjectInfo], header: ShardHeader | None) -> list[ObjectInfo]:
     """Those of a shard's data files that its metadata does not name."""
-    try:
-        header = metadata.read_header(bucket.get(f"metadata/{shard_name}.parquet"))
-    except NotFound:
-        return infos
-    named = {file.file for file in header.files}
+    named = {file.file for file in header.files} if header else set()
     return [info for info in infos if info.key not in named]
 
 
 def _orphans(bucket: Bucket, before: datetime) -> Iterator[Leftover]:
-    for shard_name, group in groupby(bucket.list("images/"), key=_shard_name):
-        infos = list(group)
-        for info in unreferenced(bucket, shard_name, infos) if shard_name else infos:
-            if info.modified < before:
-                yield Leftover(info.key, info.size, "no committed shard names it")
+    for shard_name, infos in data_files(bucket):
+        old = [info for info in infos if info.modified < before]
+        for info in unreferenced(old, _header(bucket, shard_name)) if old else ():
+            yield Leftover(info.key, info.size, "no committed shard names it")
+
+
+def _header(bucket: Bucket, shard_name: str) -> ShardHeader | None:
+    try:
+        return metadata.read_header(bucket.get(f"metadata/{shard_name}.parquet"))
+    except NotFound:
+        return None
 
 
 def _old_leases(bucket: Bucket, before: datetime) -> Iterator[Leftover]:

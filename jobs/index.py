@@ -132,6 +132,14 @@ def read_totals(bucket: Bucket) -> Totals | None:
         return None
 
 
+def metadata_hashes(bucket: Bucket) -> dict[int, bytes]:
+    """The SHA-256 of each shard's metadata, as the index has it."""
+    with bucket.open(KEY) as file:
+        batches = pq.ParquetFile(file).iter_batches(columns=["kind", "shard", "sha256"])
+        rows = (row for batch in batches for row in batch.to_pylist())
+        return {row["shard"]: bytes.fromhex(row["sha256"]) for row in rows if row["kind"] == "metadata"}
+
+
 def tars(bucket: Bucket) -> list[str]:
     """The committed tars of a finished job."""
     return bucket.get(SHARDS_KEY).decode().splitlines()

@@ -14,10 +14,10 @@ from actors import metadata
 from actors.errors import NotFound, Problem, RunError, StorageError
 from actors.metadata import ShardMetadata
 from actors.records import SAMPLE_SCHEMA, DataFile, Shard, sample_key
-from actors.storage.bucket import Bucket
+from actors.storage.bucket import Bucket, ObjectInfo
 from jobs import index
 from jobs.catalog import Catalog
-from jobs.clean import unreferenced
+from jobs.clean import data_files, unreferenced
 from jobs.manifest import Manifest
 
 READERS = 8
@@ -35,6 +35,8 @@ class Checked:
     orphans: tuple[str, ...] = ()
     images: int = 0
     bytes: int = 0
+    rows: tuple[int, int] | None = None
+    """The first and the last row of the table that it is about."""
 
 
 def verify(bucket: Bucket, manifest: Manifest, sample: float = 1.0, seed: int = 0) -> Iterator[Checked]:
@@ -44,34 +46,93 @@ def verify(bucket: Bucket, manifest: Manifest, sample: float = 1.0, seed: int = 
     """
     plan = manifest.plan
     catalog = Catalog.read(bucket, plan.shards)
+    hashes: Mapping[int, bytes] = {}
     if not catalog.complete:
         yield Checked((_incomplete(bucket, plan.shards, catalog),))
     elif index.read_totals(bucket) is None:
-        yield Checked((_fault("LM1807", "index.parquet is missing, or is not of these shards", index.KEY),))
+        yield Checked((_fault("LM1807", "index.parquet is missing, damaged, or not of these shards", index.KEY),))
+    else:
+        hashes = index.metadata_hashes(bucket)
     chosen = random.Random(seed)  # noqa: S311 - a sample, no secret
     shards = (plan.shard(number) for number in range(plan.shards) if number in catalog and chosen.random() < sample)
+    files = _Files(bucket)
+    work = ((shard, files.of(shard), hashes.get(shard.index)) for shard in shards)
+    ends: dict[int, int] = {}
     with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as readers:
-        while group := list(islice(shards, AT_ONCE)):
-            yield from readers.map(lambda shard: _check(bucket, manifest, shard), group)
+        while group := list(islice(work, AT_ONCE)):
+            for (shard, *_), checked in zip(
+                group, readers.map(lambda item: _check(bucket, manifest, *item), group), strict=True
+            ):
+                yield checked
+                yield from _overlap(shard, checked, ends)
+    if sample == 1:
+        yield Checked(orphans=tuple(files.unclaimed()))
 
 
-def _check(bucket: Bucket, manifest: Manifest, shard: Shard) -> Checked:
+class _Files:
+    """The data files in the store, listed once, beside the shards in their order."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._groups = data_files(bucket)
+        self._next = next(self._groups, None)
+        self._unclaimed: list[str] = []
+
+    def of(self, shard: Shard) -> list[ObjectInfo]:
+        """Those of this shard; no earlier one can be asked for after it."""
+        while self._next is not None and self._next[0] < shard.name:
+            self._pass_over()
+        if self._next is None or self._next[0] != shard.name:
+            return []
+        infos = self._next[1]
+        self._next = next(self._groups, None)
+        return infos
+
+    def unclaimed(self) -> list[str]:
+        """Those of shards that nobody has asked for."""
+        while self._next is not None:
+            self._pass_over()
+        return self._unclaimed
+
+    def _pass_over(self) -> None:
+        assert self._next is not None
+        self._unclaimed += [info.key for info in self._next[1]]
+        self._next = next(self._groups, None)
+
+
+def _overlap(shard: Shard, checked: Checked, ends: dict[int, int]) -> Iterator[Checked]:
+    """Shards of a lane are about rows of the table that follow each other, also where the table routes them."""
+    if checked.rows is not None:
+        if checked.rows[0] <= ends.get(shard.lane, -1):
+            message = f"row {checked.rows[0]} is in an earlier shard, too"
+            yield Checked((_fault("LM1803", message, metadata.key(shard)),))
+        ends[shard.lane] = checked.rows[1]
+
+
+def _check(bucket: Bucket, manifest: Manifest, shard: Shard, infos: list[ObjectInfo], digest: bytes | None) -> Checked:
     key = metadata.key(shard)
     try:
-        found = metadata.read_metadata(bucket.get(key))
+        data = bucket.get(key)
+        found = metadata.read_metadata(data)
     except (NotFound, RunError) as error:
         return Checked((_fault("LM1802", f"the metadata cannot be read: {error.problems[0].message}", key),))
+    if digest not in (None, hashlib.sha256(data).digest()):
+        return Checked((_fault("LM1802", "the metadata is not what it was when the index was written", key),))
     rows = found.table.select([name for name in SAMPLE_SCHEMA.names if name in found.table.column_names]).to_pylist()
-    faults = [*_schema_faults(found, key), *_row_faults(manifest, shard, rows, key)]
+    faults = [*_schema_faults(found, shard, key)]
+    faults += [] if faults else _row_faults(manifest, found, rows, key)
     if not faults:
         for file in found.header.files:
             faults += _file_faults(bucket, file, [row for row in rows if row["file"] == file.file])
-    orphans = unreferenced(bucket, shard.name, list(bucket.list(f"images/{shard.name}-")))
+    orphans = unreferenced(infos, found.header)
     size = sum(file.bytes for file in found.header.files)
-    return Checked(tuple(faults), tuple(info.key for info in orphans), len(rows), size)
+    numbers = [row["source_row"] for row in rows] if not faults else []
+    span = (min(numbers), max(numbers)) if numbers else None
+    return Checked(tuple(faults), tuple(info.key for info in orphans), len(rows), size, span)
 
 
-def _schema_faults(found: ShardMetadata, key: str) -> Iterator[Problem]:
+def _schema_faults(found: ShardMetadata, shard: Shard, key: str) -> Iterator[Problem]:
+    if found.header.shard != shard:
+        yield _fault("LM1802", f"it is the metadata of shard {found.header.shard.index}", key)
     for field in SAMPLE_SCHEMA:
         if field.name not in found.table.column_names:
             yield _fault("LM1802", f"the column {field.name} is missing", key)
@@ -80,22 +141,22 @@ def _schema_faults(found: ShardMetadata, key: str) -> Iterator[Problem]:
             yield _fault("LM1802", f"the column {field.name} is {kind}, should be {field.type}", key)
 
 
-def _row_faults(manifest: Manifest, shard: Shard, rows: list[Row], key: str) -> Iterator[Problem]:
-    per_prompt = manifest.spec.images_per_prompt
+def _row_faults(manifest: Manifest, found: ShardMetadata, rows: list[Row], key: str) -> Iterator[Problem]:
+    shard, per_prompt = found.header.shard, manifest.spec.images_per_prompt
     promised = (shard.stop - shard.start) * per_prompt
     keys = [row["key"] for row in rows]
     if len(rows) != promised:
         yield _fault("LM1803", f"{promised} rows are promised, {len(rows)} are there", key)
     if len(set(keys)) != len(keys):
         yield _fault("LM1803", "an image has two rows", key, value=max(keys, key=keys.count))
-    if manifest.table.routes is None:
-        expected = {
-            sample_key(row, image, shard.lane) for row in range(shard.start, shard.stop) for image in range(per_prompt)
-        }
-        if missing := sorted(expected - set(keys)):
-            yield _fault("LM1803", f"{len(missing)} promised images have no row", key, value=missing[0])
+    routed = manifest.table.routes is not None
+    numbers = {row["source_row"] for row in rows} if routed else range(shard.start, shard.stop)
+    expected = {sample_key(number, image, shard.lane) for number in numbers for image in range(per_prompt)}
+    if missing := sorted(expected - set(keys)):
+        yield _fault("LM1803", f"{len(missing)} promised images have no row", key, value=missing[0])
+    named = {file.file for file in found.header.files}
     for row in rows:
-        if (row["status"] == "ok") != (row["file"] is not None):
+        if row["file"] not in (named if row["status"] == "ok" else {None}):
             yield _fault("LM1803", f"a row is {row['status']}, and its file is {row['file']}", key, value=row["key"])
 
 

@@ -14,7 +14,7 @@ from jobs.manifest import Manifest
 from jobs.verify import verify
 
 ROWS = 26
-NO_THREADS = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+NO_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """A process that forks has none: what another thread had locked stays locked in the child."""
 
 
