@@ -11,6 +11,8 @@ from jobs.retry import Rework
 
 STRIKES = 3
 """Deaths of a worker with the same image on its device, after which the image is a failed row."""
+UNEXPLAINED = 3
+"""Deaths that no image explains count a third of an attempt each: most are a machine's that was taken away."""
 
 
 @dataclass(slots=True)
@@ -18,6 +20,9 @@ class Trouble:
     """What went wrong with one shard so far."""
 
     attempts: int = 0
+    """Of workers that could not do it, and said so."""
+    deaths: int = 0
+    """Of workers that had it, with no image to blame."""
     strikes: Counter[str] = field(default_factory=Counter)
 
 
@@ -58,16 +63,17 @@ class Dispatch:
     def struck(self, shard: Shard, announced: Iterable[str]) -> None:
         """A worker died or hung while it had the shard, with these images on its device or about to be.
 
-        They run alone next time. A death that no image explains counts against the shard itself; raises `RunError`
-        when it goes on after the verdict, with which nothing is generated any more.
+        They run alone next time. A death that no image explains counts against the shard itself, though it takes more
+        of them: machines come and go. Raises `RunError` when it goes on after the verdict, with which nothing is
+        generated any more.
         """
         trouble = self._trouble.setdefault(shard.index, Trouble())
         keys = list(announced)
         trouble.strikes.update(keys)
         if not keys:
-            trouble.attempts += 1
-        if trouble.attempts >= 2 * self._max_attempts:
-            raise RunError(_deadly(shard, trouble.attempts))
+            trouble.deaths += 1
+        if trouble.deaths >= 2 * UNEXPLAINED * self._max_attempts:
+            raise RunError(_deadly(shard, trouble.deaths))
         self._returned[shard.lane].append(shard.index)
 
     def broke(self, shard: Shard, error: LightmillError) -> None:
@@ -93,9 +99,14 @@ class Dispatch:
             shard=shard,
             alone=frozenset(trouble.strikes) - condemned.keys(),
             condemned=condemned,
-            verdict=_given_up(trouble.attempts) if trouble.attempts >= self._max_attempts else None,
+            verdict=self._verdict(trouble),
             only=only,
         )
+
+    def _verdict(self, trouble: Trouble) -> Problem | None:
+        if trouble.attempts >= self._max_attempts or trouble.deaths >= UNEXPLAINED * self._max_attempts:
+            return _given_up(trouble.attempts + trouble.deaths)
+        return None
 
 
 def _killer(deaths: int) -> Problem:

@@ -228,15 +228,23 @@ class Driver:
             self._stillborn[seat.lane] += 1
             if self._stillborn[seat.lane] == STILLBORN:
                 raise RunError(_stillborn(self._work.recipes[seat.lane].model.model, reason))
-        blamed = any(seat.announced.values())
+        struck = suspects_of(seat.announced)
         for index, announced in seat.announced.items():
             shard = self._work.plan.shard(index)
             self._progress.dropped(index)
             self._left[shard.lane] += 1
-            if announced or not blamed:
+            if index in struck:
                 self._dispatch.struck(shard, announced or ())
             else:
                 self._dispatch.give_back(shard)
+
+
+def suspects_of(announced: Mapping[int, tuple[str, ...] | None]) -> set[int]:
+    """The shards of a dead worker that may have killed it: those with images on the device; if there are none, those
+    that had begun; if there are none either, all."""
+    on_device = {index for index, keys in announced.items() if keys}
+    begun = {index for index, keys in announced.items() if keys is not None}
+    return on_device or begun or set(announced)
 
 
 def _stillborn(model: str, reason: str) -> Problem:

@@ -230,6 +230,6 @@ def _held(url: str, holder: Holder) -> Problem:
 def _expired(url: str) -> Problem:
     return Problem(
         "LM1310",
-        f"the lease of {url} expired and another driver took it",
+        f"the lease of {url} expired, and could not be taken back: another driver has it, or the store was too slow",
         help="run the same command again: it resumes from what is committed",
     )

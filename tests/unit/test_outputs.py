@@ -1,0 +1,227 @@
+"""What a finished output is held to: verify finds every fault, clean takes only what nobody names, retry mends."""
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from actors import metadata
+from actors.errors import InputError
+from actors.storage.opening import open_bucket
+from builders import NO_FENCE, drive, finished, make_spec, read_rows
+from jobs import index
+from jobs.clean import find_leftovers, remove
+from jobs.manifest import Manifest
+from jobs.retry import find_rework
+from jobs.verify import verify
+
+
+@pytest.fixture
+def spec(tmp_path):
+    return finished(tmp_path, ["a", "b", "c", "boom", "e", "f"], **{"models": [{"model": "fake:fail=boom"}]})
+
+
+@pytest.fixture
+def out(spec):
+    return Path(spec.output)
+
+
+def faults(spec):
+    bucket = open_bucket(spec.output)
+    manifest = Manifest.load(bucket)
+    return sorted({fault.code for checked in verify(bucket, manifest) for fault in checked.faults})
+
+
+def orphans(spec):
+    bucket = open_bucket(spec.output)
+    return [key for checked in verify(bucket, Manifest.load(bucket)) for key in checked.orphans]
+
+
+def leftovers(spec, older_than=timedelta(days=1)):
+    bucket = open_bucket(spec.output)
+    return list(find_leftovers(bucket, Manifest.load(bucket), older_than))
+
+
+def age(path: Path, hours: float):
+    then = path.stat().st_mtime - hours * 3600
+    os.utime(path, (then, then))
+
+
+def rewrite(out: Path, change, shard=0):
+    """The metadata of a shard with other rows."""
+    path = out / f"metadata/{shard:09d}.parquet"
+    table = pq.read_table(path)
+    pq.write_table(change(table), path)
+
+
+def test_a_sound_output_has_no_fault(spec):
+    assert faults(spec) == []
+    assert orphans(spec) == []
+
+
+def flip(path: Path, offset: int):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+def some_tar(out):
+    return min(out.glob("images/*.tar"))
+
+
+def image_offset(out):
+    table = pq.read_table(out / "metadata/000000000.parquet")
+    return table["file_offset"][0].as_py() + 40
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda out: flip(some_tar(out), image_offset(out)), "LM1806"),
+        (lambda out: flip(some_tar(out), -700), "LM1805"),
+        (lambda out: some_tar(out).write_bytes(some_tar(out).read_bytes()[:-512]), "LM1805"),
+        (lambda out: some_tar(out).unlink(), "LM1804"),
+        (lambda out: rewrite(out, lambda table: table.slice(1)), "LM1803"),
+        (lambda out: rewrite(out, lambda table: table.take([0, 0, 1, 2])), "LM1803"),
+        (lambda out: rewrite(out, lambda table: table.drop_columns(["sha256"])), "LM1802"),
+        (lambda out: rewrite(out, lambda table: table.replace_schema_metadata(None)), "LM1802"),
+        (lambda out: (out / "metadata/000000000.parquet").write_bytes(b"no parquet"), "LM1802"),
+        (lambda out: (out / "metadata/000000001.parquet").unlink(), "LM1801"),
+        (lambda out: (out / "index.parquet").unlink(), "LM1807"),
+    ],
+    ids=[
+        "a bit of an image",
+        "a bit between images",
+        "a tar cut short",
+        "a tar gone",
+        "a row gone",
+        "a row twice",
+        "a column gone",
+        "no header",
+        "no Parquet",
+        "a shard gone",
+        "no index",
+    ],
+)
+def test_verify_finds(spec, out, damage, code):
+    damage(out)
+    assert code in faults(spec)
+
+
+def test_what_a_dead_worker_left_is_no_fault_and_goes_after_a_day(spec, out):
+    orphan = out / "images/000000000-0123456789ab.tar"
+    orphan.write_bytes(b"half a shard")
+    assert faults(spec) == []
+    assert orphans(spec) == ["images/000000000-0123456789ab.tar"]
+    assert leftovers(spec) == []
+    age(orphan, 25)
+
+    bucket = open_bucket(spec.output)
+    (leftover,) = leftovers(spec)
+    remove(bucket, leftover, NO_FENCE)
+
+    assert not orphan.exists()
+    assert faults(spec) == []
+
+
+def test_clean_never_takes_what_a_shard_names_however_old(spec, out):
+    for path in out.rglob("*"):
+        if path.is_file():
+            age(path, 1000)
+    assert leftovers(spec) == []
+
+
+def test_of_old_leases_the_newest_stays(spec, out):
+    drive(spec.model_copy(update={"limits": spec.limits}), purpose="retry")
+    leases = sorted(out.glob("leases/*.json"))
+    assert len(leases) == 2
+    for lease in leases:
+        age(lease, 30)
+    assert [leftover.key for leftover in leftovers(spec)] == [f"leases/{leases[0].name}"]
+
+
+def test_retry_makes_the_failed_rows_again_and_leaves_the_others_as_they_are(spec, out):
+    before = read_rows(spec)
+    assert [row["error_code"] for row in before.values() if row["status"] == "failed"] == ["LM1603"]
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["spec"]["models"][0]["model"] = "fake"  # the cause is gone
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    mended = Manifest.load(open_bucket(spec.output)).spec
+
+    leash = drive(mended, purpose="retry")
+
+    assert leash.ends[-1][0] == 0, leash.errors
+    after = read_rows(mended)
+    assert {row["status"] for row in after.values()} == {"ok"}
+    untouched = [key for key, row in before.items() if row["status"] == "ok"]
+    assert {key: after[key] for key in untouched} == {key: before[key] for key in untouched}
+    assert faults(mended) == []
+    header = metadata.read_header((out / "metadata/000000000.parquet").read_bytes())
+    assert header.replaces is not None
+    assert len(header.files) == 2
+
+
+def test_retry_may_be_asked_for_one_kind_of_failure(spec):
+    bucket = open_bucket(spec.output)
+    assert {shard: len(rework.keys) for shard, rework in find_rework(bucket, "LM1603").items()} == {0: 1}
+    assert find_rework(bucket, "LM1601") == {}
+
+
+def test_an_index_of_other_metadata_is_no_index(spec, out):
+    bucket = open_bucket(spec.output)
+    assert index.read_totals(bucket).images == 6
+    rewrite(out, lambda table: table)
+    assert index.read_totals(bucket) is None
+    assert drive(spec).ends[-1][0] == 0
+    assert index.read_totals(bucket).images == 6
+
+
+def test_a_finished_job_generates_nothing_when_it_is_run_again(spec, out):
+    def everything():
+        return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+    before = everything()
+    leash = drive(spec)
+    assert "already there" in leash.ends[-1][1]["message"]
+    assert everything() == before
+
+
+def test_another_recipe_is_refused_field_by_field_and_what_may_change_may(spec):
+    other = spec.model_copy(update={"seed": 7, "shard_size": 3})
+    leash = drive(other)
+    assert leash.ends[-1][0] == InputError.exit_code
+    assert [problem.where for problem in leash.errors[0].problems] == ["seed", "shard_size"]
+    free = spec.model_copy(update={"name": "other", "limits": spec.limits.model_copy(update={"max_attempts": 9})})
+    assert drive(free).ends[-1][0] == 0
+
+
+def test_another_table_under_the_same_name_is_refused(tmp_path):
+    spec = finished(tmp_path, 5)
+    make_spec(tmp_path, 6)
+    leash = drive(spec)
+    assert leash.ends[-1][0] == InputError.exit_code
+    assert leash.errors[0].problems[0].where.startswith("table")
+
+
+def test_a_newer_schema_is_refused_by_name(spec, out):
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 99}))
+    with pytest.raises(InputError, match="LM1313"):
+        Manifest.load(open_bucket(spec.output))
+
+
+def test_a_moved_output_is_still_whole(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("id,prompt\n" + "".join(f"{row},cat {row}\n" for row in range(6)))
+    spec = make_spec(tmp_path, table=str(table))
+    drive(spec)
+    for shard in Path(spec.output).glob("metadata/*1.parquet"):
+        shard.unlink()
+    moved = spec.model_copy(update={"output": str(tmp_path / "elsewhere")})
+    Path(spec.output).rename(moved.output)
+    assert drive(moved).ends[-1][0] == 0
+    assert len(read_rows(moved)) == 6
+    assert faults(moved) == []
