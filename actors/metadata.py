@@ -5,7 +5,8 @@ which attempt it replaces, and the data files that its rows refer to.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -84,13 +85,13 @@ def merge(old: bytes, new: bytes) -> bytes:
 
 def read_metadata(data: bytes) -> ShardMetadata:
     """The whole file. Raises `RunError` where it is damaged, not ours, or of a newer lightmill."""
-    with _open(data) as file:
+    with _reading(data) as file:
         return ShardMetadata(_header(file), file.read().replace_schema_metadata(None))
 
 
 def read_header(data: bytes) -> ShardHeader:
     """The header alone, without decoding the rows. Raises as `read_metadata` does."""
-    with _open(data) as file:
+    with _reading(data) as file:
         return _header(file)
 
 
@@ -109,15 +110,20 @@ def _to_bytes(table: pa.Table, header: ShardHeader) -> bytes:
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata({HEADER_KEY: json.dumps(asdict(header), separators=(",", ":"))})
     repeated = [field.name for field in SAMPLE_SCHEMA if pa.types.is_string(field.type) and field.name not in DISTINCT]
-    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=repeated)
+    pq.write_table(
+        table, sink, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=repeated, write_page_checksum=True
+    )
     return bytes(sink.getvalue())
 
 
-def _open(data: bytes) -> pq.ParquetFile:
+@contextmanager
+def _reading(data: bytes) -> Iterator[pq.ParquetFile]:
+    """The file, open. What a flipped bit leads to, anywhere in it, is a `RunError`."""
     try:
-        return pq.ParquetFile(pa.BufferReader(data))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RunError(_damaged(str(error))) from error
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            yield file
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:  # the last three: of the header
+        raise RunError(_damaged(str(error).partition("\n")[0])) from error
 
 
 def _header(file: pq.ParquetFile) -> ShardHeader:
