@@ -131,6 +131,21 @@ def from_the_future():
     return bytes(sink.getvalue())
 
 
+@given(data=st.data())
+def test_a_bit_that_flips_in_a_page_is_found_or_changes_no_row(data):
+    carried = pa.schema([("theirs", pa.list_(pa.int64()))])
+    sound = a_file([a_row(number, theirs=[number]) for number in range(20)], carried)
+    footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+    damaged = bytearray(sound)
+    damaged[data.draw(st.integers(0, footer - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        rows = metadata.read_metadata(bytes(damaged)).table
+    except RunError as error:
+        assert error.code == "LM1317"
+    else:
+        assert rows == metadata.read_metadata(sound).table
+
+
 @pytest.mark.parametrize(
     ("make", "code"),
     [(bytes, "LM1317"), (no_parquet, "LM1317"), (no_header, "LM1317"), (from_the_future, "LM1313")],
