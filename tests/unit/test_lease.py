@@ -231,7 +231,7 @@ def test_after_a_lost_reply_the_store_refuses_our_own_claim_and_it_is_ours():
 
     world.bucket.put = lose_the_reply
 
-    world.held().require()
+    assert world.held()._epoch == 1
 
 
 def test_of_two_candidates_the_first_to_be_stored_wins():
@@ -278,6 +278,19 @@ def test_whole_seconds_in_one_answer_and_thousandths_in_another_make_no_two_winn
     assert not first._claim(1)
 
 
+def test_a_candidate_gives_way_to_one_that_is_held_though_it_was_there_before():
+    world = World("ignoring")
+    first = world.lease(host="a")
+
+    def another_holds():
+        body = claims.claim_body("held", "other", replace(Holder.here("run"), host="b"))
+        world.bucket.put(claims.claim_key(1, claims.NOBODY), body)
+
+    world.time.meanwhile = [another_holds]
+
+    assert not first._claim(1)
+
+
 def test_a_candidate_whose_write_was_slow_withdraws():
     world = World("ignoring")
     put = world.bucket.put
@@ -310,7 +323,7 @@ def test_the_name_of_a_withdrawn_claim_is_never_used_again():
 def test_a_late_claim_of_an_older_epoch_withdraws(world):
     world.held()
     world.time.sleep(1000)
-    world.held()
+    world.held().release()
     world.bucket.delete(claims.claim_key(1, claims.NOBODY))  # as `clean` does, a day later
 
     assert not world.lease()._claim(1)
