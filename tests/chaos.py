@@ -78,7 +78,7 @@ def cats(count: int) -> list[str]:
 
 
 def workers_killed(folder: Path, _: Place, output: str | None, random: Random) -> tuple[Job, int]:
-    job = make_job(folder, cats(1200), output=output, model="fake:pace=0.05")
+    job = make_job(folder, cats(1600), output=output, model="fake:pace=0.02")
     kill_workers(job, KILLS, random)
     assert job.made_again() <= 2 * KILLS
     return job, KILLS
@@ -148,6 +148,7 @@ def retry_frozen(folder: Path, _: Place, output: str | None, __: Random) -> tupl
     with job.start() as run:
         run.end()
     cure.touch()
+    job.journal.unlink()
     freeze_driver(job, "retry")
     return job, 1
 

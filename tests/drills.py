@@ -39,10 +39,14 @@ WRITES = {
 
 
 def kill_workers(job: Job, times: int, random: Random) -> None:
-    """SIGKILL, each time to a worker that has an image on its device."""
+    """SIGKILL, each time to a worker that has an image on its device.
+
+    With many images in between: one that is on the device at three deaths is given up, and those that were there at
+    one death run first after it.
+    """
     with job.start() as run:
         for _ in range(times):
-            time.sleep(random.random())
+            run.wait_until_painted(random.randint(60, 120))
             run.kill_painter()
         run.end()
 
