@@ -142,9 +142,9 @@ def lose_replies(proxy: FaultProxy) -> dict[str, Rule]:
 def storm(proxy: FaultProxy, seed: int) -> set[str]:
     """Of all requests, some are refused, reset, torn, late, or done without a reply. What may be counted then."""
     proxy.add("slow_down", probability=0.05, seed=seed)
-    proxy.add("reset_response", probability=0.02, seed=seed + 1)
-    proxy.add("lost", probability=0.03, seed=seed + 2)
-    proxy.add("torn", method="GET", probability=0.05, seed=seed + 3)
+    proxy.add("reset_response", probability=0.05, seed=seed + 1)
+    proxy.add("lost", probability=0.05, seed=seed + 2)
+    proxy.add("torn", method="GET", probability=0.2, seed=seed + 3)
     proxy.add("delay", probability=0.2, seed=seed + 4, seconds=0.3)
     return {"slow_down", "reset_response", "lost", "torn", "delay"}
 

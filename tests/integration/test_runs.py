@@ -54,9 +54,8 @@ def test_the_same_job_on_every_store(s3_store: S3Store, tmp_path):
     check(job)
 
 
-@pytest.mark.parametrize("workers", [ONE, THREE])
-def test_any_number_of_workers_makes_the_bytes_of_an_undisturbed_run(tmp_path, workers):
-    job = make_job(tmp_path, CATS[:48], model="tiny", num_inference_steps=2, workers=workers, shard_size=8)
+def test_several_workers_make_the_bytes_that_one_makes(tmp_path):
+    job = make_job(tmp_path, CATS[:48], model="tiny", num_inference_steps=2, workers=THREE, shard_size=8)
     with job.start() as run:
         run.end()
     assert check(job).ok == 48

@@ -37,28 +37,30 @@ def test_lost_replies_to_every_kind_of_write(store, tmp_path):
     check(job)
 
 
-@pytest.mark.parametrize("act", ["slow_down", "reset_before", "reset_request"])
-def test_refused_writes_of_every_kind(store, tmp_path, act):
+def test_refused_writes_of_every_kind(store, tmp_path):
+    """Each is refused, reset before its body and reset in it, then taken."""
     job = make_mixed_job(tmp_path, store.url, shard_size=12)
+    acts = ("slow_down", "reset_before", "reset_request")
     with FaultProxy(store.endpoint) as proxy:
-        for method, path, query in WRITES.values():
-            proxy.add(act, method=method, path=path, query=query, times=2)
+        for act in acts:
+            for method, path, query in WRITES.values():
+                proxy.add(act, method=method, path=path, query=query, times=2)
         with job.start(env=through(proxy)) as run:
             run.end()
-        assert proxy.hits[act] >= 2 * len(WRITES) - 4, "of which some are not made twice"
+        assert min(proxy.hits[act] for act in acts) >= len(WRITES)
     check(job)
 
 
-@pytest.mark.parametrize("act", ["flip", "torn"])
-def test_damaged_reads_reach_nobody(store, tmp_path, act):
+def test_damaged_reads_reach_nobody(store, tmp_path):
     """Of table, manifest, metadata and index: what was read damaged is not believed, and not written back."""
     cure = tmp_path / "cure"
     rows = [f"a cat, number {number}{' boom' * (number % 10 == 0)}" for number in range(100)]
     job = make_job(tmp_path, rows, output=store.url, model=f"fake:fail=boom,cure={cure}")
     with FaultProxy(store.endpoint) as proxy:
         rules = {
-            path: proxy.add(act, method="GET", path=path, times=8, probability=0.5, seed=number)
-            for number, path in enumerate((r"/prompts/", r"/manifest\.json$", r"/metadata/", r"/index\.parquet$"))
+            (act, path): proxy.add(act, method="GET", path=path, times=4, probability=0.5, seed=seed)
+            for seed, path in enumerate((r"/prompts/", r"/manifest\.json$", r"/metadata/", r"/index\.parquet$"))
+            for act in ("flip", "torn")
         }
         with job.start(env=through(proxy)) as run:
             run.end()
@@ -67,7 +69,7 @@ def test_damaged_reads_reach_nobody(store, tmp_path, act):
             run.end()
         with job.start(env=through(proxy)) as run:  # reads the index
             run.end()
-        assert {path: rule.hits > 0 for path, rule in rules.items()} == dict.fromkeys(rules, True)
+        assert {words: rule.hits > 0 for words, rule in rules.items()} == dict.fromkeys(rules, True)
     assert check(job).ok == 100
 
 
