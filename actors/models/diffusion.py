@@ -39,7 +39,7 @@ class DiffusersModel:
         assert facts.folder is not None
         torch.set_num_threads(threads)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._dtype = dtype or _best_dtype(self._device)
+        self._dtype = dtype or best_dtype(self._device)
         self._pipeline = _place(_load(facts, DTYPES[self._dtype]), self._device)
         self._defaults = _defaults(type(self._pipeline))
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
@@ -220,8 +220,11 @@ def _prompt_tokens(facts: ModelFacts, defaults: dict[str, Any]) -> int | None:
     return facts.prompt_tokens
 
 
-def _best_dtype(device: torch.device) -> str:
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+def best_dtype(device: torch.device) -> str:
+    """What a job that names no `dtype` gets."""
+    # GPUs before Ampere only emulate it, many times slower; by default torch calls that support, too.
+    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_it else "float32"
 
 
 def _to_pixels(images: torch.Tensor) -> Pixels:
@@ -247,6 +250,5 @@ def _lose_device(error: RuntimeError) -> NoReturn:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     # cuBLAS, cuDNN and the CPU's allocator say it in a plain RuntimeError.
     said = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        sign in said for sign in ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
-    )
+    signs = ("out of memory", "STATUS_ALLOC_FAILED", "valid cuDNN algorithm", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in said for sign in signs)

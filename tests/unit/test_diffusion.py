@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from actors.errors import OutOfMemory
 from actors.metadata import read_metadata
-from actors.models.diffusion import DEVICE_LOST, weights_sha256
+from actors.models.diffusion import DEVICE_LOST, best_dtype, weights_sha256
 from actors.models.loading import load_model
 from actors.models.tiny import save_tiny, tiny_folder
 from actors.settings import ModelSettings
@@ -174,6 +174,8 @@ def test_the_safety_checkers_word_is_passed_on(tmp_path, threshold, flagged):
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
     ],
 )
 def test_a_device_without_room_is_out_of_memory_and_works_on(tiny, error):
@@ -206,6 +208,18 @@ def test_a_device_that_is_lost_ends_the_process_instead_of_failing_every_later_i
             tiny.generate(make_batch(*REQUESTS))
     finally:
         hook.remove()
+
+
+@pytest.mark.parametrize(("major", "dtype"), [(7, "float32"), (8, "bfloat16")])
+def test_a_gpu_that_only_emulates_bfloat16_gets_float32(monkeypatch, major, dtype):
+    properties = type("Properties", (), {"major": major})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True, raising=False)
+
+    assert best_dtype(torch.device("cuda")) == dtype
+    assert best_dtype(torch.device("cpu")) == "float32"
 
 
 def test_images_that_are_not_finite_are_told_apart(tiny):
