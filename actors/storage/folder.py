@@ -106,8 +106,12 @@ class FolderBucket:
     def pending_uploads(self) -> Iterator[PendingUpload]:
         with explained(self._hidden, "read"):
             for path in sorted(self._hidden.glob("*.*")):
+                try:
+                    status = path.stat()
+                except FileNotFoundError:  # whole by now, and moved into place
+                    continue
                 _, _, key = path.name.partition(".")
-                yield PendingUpload(unquote(key), path.name, _time(path.stat()))
+                yield PendingUpload(unquote(key), path.name, _time(status))
 
     def abort_upload(self, upload: PendingUpload) -> None:
         path = self._hidden / upload.upload_id

@@ -44,6 +44,14 @@ class TestFolderBucket(BucketContract):
         bucket.delete("images/1/a.webp")
         assert [path.name for path in (tmp_path / "out").iterdir()] == [".tmp"]
 
+    def test_an_upload_that_ends_while_uploads_are_listed_is_none(self, bucket: Bucket):
+        first, second = sorted((bucket.upload("a"), bucket.upload("b")), key=lambda upload: upload._temporary)
+        listed = bucket.pending_uploads()
+        next(listed)
+        second.complete()
+        assert list(listed) == []
+        first.abort()
+
     @pytest.mark.parametrize("key", [".tmp/lock", "a//b", "a/./b", "a/", "a\0b"])
     def test_keys_that_mean_another_file_are_refused(self, bucket: Bucket, key: str):
         with pytest.raises(ValueError, match="not a key"):
