@@ -56,7 +56,8 @@ class RowParser:
             self._check_lane(row)
         except BadRow as bad:
             problem, values = bad.problem, {}
-            text = clip(text, KEPT_CHARACTERS)
+            if len(text.encode()) > MAX_PROMPT_BYTES:
+                text = clip(text, KEPT_CHARACTERS)
         return Prompt(
             source_row=source_row, id=row_id, text=text, columns=carried, problem=problem, stripped=stripped, **values
         )

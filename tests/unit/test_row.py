@@ -100,6 +100,12 @@ def test_the_nearest_sizes_are_named():
 
 def test_a_prompt_that_is_too_long_does_not_swell_the_metadata():
     assert len(read({"prompt": "x" * 10_000_000}).text) <= 1000
+    assert len(read({"prompt": ["x" * 10_000_000]}).text) <= 1000
+
+
+def test_a_good_prompt_of_a_bad_row_is_kept_whole():
+    prompt = read({"prompt": "x" * 10_000, "seed": "no"})
+    assert (prompt.problem.code, len(prompt.text)) == ("LM1010", 10_000)
 
 
 def test_an_unknown_model_is_named_with_those_that_exist():
