@@ -146,6 +146,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
         raise ValueError("a key appears twice in one object")
+    "".join(values).encode()  # half a surrogate pair is a ValueError: no column can be named so
     return values
 
 

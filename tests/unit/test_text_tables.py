@@ -96,7 +96,9 @@ def test_a_quote_that_is_never_closed_is_named_by_where_it_began(tmp_path):
     assert "a quote on line 3 is never closed" in str(error.value)
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", '{"a": 1, "a": 2}', "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+@pytest.mark.parametrize(
+    "line", ["{", "[1]", '{"a": 1, "a": 2}', "[" * 100_000, '{"a": ' + "9" * 5000 + "}", r'{"\ud800": 1}']
+)
 def test_a_line_that_is_no_json_object_is_named(tmp_path, line):
     error = refused(compressed(tmp_path / "t.jsonl", '{"prompt": "a"}\n' + line + "\n"))
     assert problems_of(error) == ["LM1017"]
