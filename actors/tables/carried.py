@@ -51,7 +51,7 @@ def cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def rows(table: pa.Table, schema: pa.Schema) -> Iterator[dict[str, Any]]:
     """The table row by row, as Python values. Only for as many rows as may be in memory at once."""
-    lists = [_values(column) for column in cast(table, schema).columns]
+    lists = [values_of(column) for column in cast(table, schema).columns]
     names = schema.names
     return (dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True))
 
@@ -60,7 +60,8 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return column if column.type == kind else column.cast(kind)
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
+def values_of(column: pa.ChunkedArray) -> list[Any]:
+    """The column as Python values, with U+FFFD for bytes of text that are not UTF-8."""
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:  # neither Parquet nor Arrow make sure that text is UTF-8

@@ -141,8 +141,10 @@ def _find_here(uri: str) -> Iterator[FoundFile]:
         files = [path]
     else:
         root = Path(WILDCARD.split(str(path))[0].rpartition("/")[0] or "/")
-        names = sorted(str(file.relative_to(root)) for file in root.glob(str(path.relative_to(root))) if file.is_file())
-        files = [root / name for name in names if not _hidden(name)]
+        pattern = str(path.relative_to(root))
+        found = root.rglob("*") if "**" in pattern else root.glob(pattern)
+        names = sorted(str(file.relative_to(root)) for file in found if file.is_file())
+        files = [root / name for name in names if _translate(pattern).match(name) and not _hidden(name)]
     for file in files:
         kind, compression = _known_kind(str(file))
         yield FoundFile(str(file), _stat_version(file), file.stat().st_size, kind, compression)
@@ -185,6 +187,9 @@ def _translate(pattern: str) -> re.Pattern[str]:
     """A glob as a regular expression: `*` stays within a folder, `**/` crosses them (`glob.translate` is of 3.13)."""
     parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     tokens = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
-    return re.compile(
-        "".join(parts.get(t) or (t if t.startswith("[") and t.endswith("]") else re.escape(t)) for t in tokens) + r"\Z"
-    )
+    return re.compile("".join(parts.get(t) or _class(t) or re.escape(t) for t in tokens) + r"\Z")
+
+
+def _class(token: str) -> str | None:
+    """`[a-z]` or `[!a-z]` of a glob as that of a regular expression; None for other tokens."""
+    return token.replace("[!", "[^") if token.startswith("[") and token.endswith("]") else None

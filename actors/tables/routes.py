@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from actors.settings import StorageSettings
-from actors.tables.carried import cast
+from actors.tables.carried import cast, values_of
 from actors.tables.parquet import ParquetFile
 from actors.tables.row import lane_name
 from actors.tables.table import PromptTable, TableFile
@@ -40,6 +40,7 @@ def lane_numbers(names: pa.ChunkedArray, lanes: Sequence[str]) -> NDArray[np.int
     chunks = distinct.chunks if isinstance(distinct, pa.ChunkedArray) else [distinct]
     parts = [np.zeros(0, np.int64)]
     for chunk in chunks:
-        lane_of_entry = np.array([numbers.get(lane_name(value), 0) for value in chunk.dictionary.to_pylist()], np.int64)
+        entries = values_of(pa.chunked_array([chunk.dictionary]))
+        lane_of_entry = np.array([numbers.get(lane_name(value), 0) for value in entries], np.int64)
         parts.append(lane_of_entry[chunk.indices.to_numpy(zero_copy_only=False)])
     return np.concatenate(parts)

@@ -34,7 +34,9 @@ def texts(prompts):
     return [prompt.text for prompt in prompts]
 
 
-@pytest.mark.parametrize("uri", ["", "/", "/*.parquet", "/**/*.parquet", "/[ab].parquet"])
+@pytest.mark.parametrize(
+    "uri", ["", "/", "/*.parquet", "/**/*.parquet", "/[ab].parquet", "/[!c].parquet", "/**.parquet", "/**"]
+)
 def test_a_table_is_a_file_a_folder_or_a_glob(tmp_path, uri):
     parquet(tmp_path / "b.parquet", {"prompt": ["b"]})
     parquet(tmp_path / "a.parquet", {"prompt": ["a"]})
@@ -127,6 +129,15 @@ def test_text_that_is_not_utf8_is_no_crash(tmp_path):
     prompts = reader(open_source(parquet(tmp_path / "t.parquet", columns), HERE).table()).read(0, 0, 2)
     assert texts(prompts) == ["caf\ufffd", "cat"]
     assert prompts[0].columns == {"l": ["caf\ufffd"], "b": b"\xe9"}
+
+
+def test_a_model_that_is_not_utf8_is_a_bad_row(tmp_path):
+    models = pa.array([b"\xff", b"tiny"]).view(pa.string())
+    source = open_source(parquet(tmp_path / "t.parquet", {"prompt": ["a", "b"], "model": models}), HERE)
+    table = route(source.table(), "model", ["fake", "tiny"], HERE)
+    [bad], [good] = (reader(table, overrides=("model",)).read(lane, 0, 1) for lane in (0, 1))
+    assert (bad.text, bad.problem.code) == ("a", "LM1013")
+    assert (good.text, good.problem) == ("b", None)
 
 
 def bomb(path, rows, size, **options):
@@ -257,7 +268,13 @@ def test_a_table_in_a_store_is_read_as_one_here(moto_store):
         bucket.put(f"deep/{name}.parquet", sink.getvalue().to_pybytes())
     bucket.put("text/t.csv", b"prompt\na cat\n")
     settings = HERE
-    for uri, rows in (("deep", 10), ("deep/", 10), ("deep/*.parquet", 10), ("**/b.parquet", 5), ("deep/a.parquet", 5)):
+    for uri, rows in (
+        ("deep", 10),
+        ("deep/", 10),
+        ("deep/*.parquet", 10),
+        ("**/b.parquet", 5),
+        ("deep/[!a].parquet", 5),
+    ):
         source = open_source(f"{moto_store.url}/in/{uri}", settings)
         prompts = TableReader(source.table(), {}, (), settings).read(0, 0, rows + 1)
         assert len(prompts) == source.rows == rows
