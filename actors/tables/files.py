@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import Literal
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ FORMATS: dict[str, Format] = {
 COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 KNOWN = ".parquet .csv .tsv .jsonl, the last three also .gz and .zst"
 WILDCARD = re.compile(r"[*?\[]")
+_OPENING = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,15 @@ def require_unchanged(url: str, version: str, storage: StorageSettings) -> None:
         raise InputError(Problem("LM1022", message, url, help="put the old file back, or start a new output"))
 
 
-@cache
 def bucket_at(url: str, storage: StorageSettings) -> Bucket:
-    """One Bucket (and so one connection pool) per folder of a table, however many files it holds."""
+    """One Bucket (and so one connection pool) per folder of a table, however many files and threads there are: 16
+    threads that each open their own wait 4 s, and hold 250 MiB."""
+    with _OPENING:
+        return _opened(url, storage)
+
+
+@cache
+def _opened(url: str, storage: StorageSettings) -> Bucket:
     return open_bucket(url, storage)
 
 

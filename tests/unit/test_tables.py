@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from actors.crash import EXIT_STATUS
 from actors.errors import InputError
 from actors.storage.opening import open_bucket
+from actors.tables import files
 from actors.tables.columns import unused_parameters, use_columns
 from actors.tables.reader import TableReader
 from actors.tables.rewrite import rewrite
@@ -284,6 +287,20 @@ def test_a_table_in_a_store_is_read_as_one_here(moto_store):
     with pytest.raises(InputError) as error:
         open_source(f"{moto_store.url}/in/none.csv", settings)
     assert problems_of(error) == ["LM1000"]
+
+
+def test_threads_that_open_files_of_one_folder_share_one_bucket(monkeypatch):
+    opened = []
+
+    def slowly(url, storage):
+        time.sleep(0.05)
+        opened.append(url)
+        return open_bucket(url, storage)
+
+    monkeypatch.setattr(files, "open_bucket", slowly)
+    with ThreadPoolExecutor(8) as threads:
+        buckets = list(threads.map(lambda _: files.bucket_at("/nowhere/shared", HERE), range(8)))
+    assert len(opened) == len(set(map(id, buckets))) == 1
 
 
 MEASURED = """
