@@ -93,6 +93,9 @@ def describe_model(settings: ModelSettings) -> ModelFacts:
     if settings.model == "tiny":
         return _as_set(_TINY, settings)
     folder = Path(settings.model).expanduser()
+    if folder.is_file():
+        help_ = "name the folder that `pipe.save_pretrained(...)` wrote"
+        raise InputError(Problem("LM1201", f'model "{settings.model}" is a file, not a folder', help=help_))
     if not folder.is_dir():
         raise InputError(_not_there(settings.model, folder))
     index = _model_index(folder)
@@ -138,11 +141,10 @@ def _as_set(facts: ModelFacts, settings: ModelSettings) -> ModelFacts:
 def _not_there(name: str, folder: Path) -> Problem:
     siblings = [str(folder.parent / p.name) for p in folder.parent.iterdir()] if folder.parent.is_dir() else []
     close = difflib.get_close_matches(name, [*BUILT_IN, *siblings, *(Path(s).name for s in siblings)], n=1)
-    possible = "`tiny`, `fake`, or the path of a folder that diffusers saved"
+    possible = "`tiny`, `fake`, or a folder written by `pipe.save_pretrained(...)`: nothing is downloaded by name"
     return Problem(
         "LM1201",
         f'model "{name}" not found' + (f"; did you mean {close[0]}?" if close else ""),
-        value=name,
         help=f"use {possible}",
     )
 
@@ -217,7 +219,7 @@ def _folder_facts(model: str, folder: Path, index: dict[str, Any]) -> ModelFacts
     # Transformers without a sample_size (FLUX, Qwen-Image, Z-Image) are all trained at a megapixel.
     sample = denoiser.get("sample_size") or (512 if has_unet else 1024) // scale
     height, width = sample if isinstance(sample, list) else (sample, sample)
-    tokenizer, tokens = _widest_tokenizer(folder)
+    tokenizer, tokens = widest_tokenizer(folder)
     return ModelFacts(
         model=model,
         folder=folder,
@@ -231,7 +233,8 @@ def _folder_facts(model: str, folder: Path, index: dict[str, Any]) -> ModelFacts
     )
 
 
-def _widest_tokenizer(folder: Path) -> tuple[Path | None, int | None]:
+def widest_tokenizer(folder: Path) -> tuple[Path | None, int | None]:
+    """Of a model's tokenizers the one that takes most, and how many tokens: what it cuts off, no text encoder sees."""
     found: dict[Path, int] = {}
     for part in sorted(folder.glob("tokenizer*")):
         length = read_json(part / "tokenizer_config.json").get("model_max_length")

@@ -5,11 +5,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+from actors.models.facts import widest_tokenizer
+
 
 class Tokenizer(Protocol):
     """What is used of a tokenizer of transformers."""
-
-    model_max_length: int
 
     def __call__(self, text: list[str], *, truncation: bool, verbose: bool) -> Mapping[str, list[list[int]]]: ...
 
@@ -17,9 +17,9 @@ class Tokenizer(Protocol):
 class TokenCounter:
     """One model's tokenizer. `limit` is what its text encoder sees of a prompt, its two marks included."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, limit: int) -> None:
         self._tokenizer = tokenizer
-        self.limit = int(tokenizer.model_max_length)
+        self.limit = limit
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, with the marks of beginning and end."""
@@ -33,10 +33,9 @@ class TokenCounter:
 
 def open_token_counter(model: str) -> TokenCounter | None:
     """The tokenizer of a local diffusers folder; None for other models, and where transformers is not installed."""
-    folder = Path(model).expanduser() / "tokenizer"
-    if not folder.is_dir() or find_spec("transformers") is None:
+    folder, limit = widest_tokenizer(Path(model).expanduser())
+    if limit is None or find_spec("transformers") is None:
         return None
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    return TokenCounter(tokenizer) if tokenizer.model_max_length < 100_000 else None  # more means: not said
+    return TokenCounter(AutoTokenizer.from_pretrained(str(folder), local_files_only=True), limit)

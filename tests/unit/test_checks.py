@@ -140,6 +140,10 @@ def test_prompts_over_the_token_limit_are_a_warning(tmp_path):
     assert problem.where == f"{uri}:2"
     assert "(the longest has 214)" in problem.message
 
+    tokenizer.model_max_length = 512
+    tokenizer.save_pretrained(tmp_path / "model" / "tokenizer_2")  # as FLUX has it: what the first cuts off, this reads
+    assert check(uri, models=(str(tmp_path / "model"),)).problems == ()
+
 
 def test_the_report_is_json(tmp_path):
     report = check(parquet(tmp_path / "t.parquet", {"prompt": ["", "b"]}))
