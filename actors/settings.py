@@ -84,4 +84,4 @@ class LimitSettings(Settings):
 
     max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_attempts: Annotated[int, Field(ge=1)] = 3
-    batch_timeout_seconds: Annotated[float, Field(gt=0)] = 600
+    batch_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600

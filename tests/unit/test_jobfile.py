@@ -95,6 +95,10 @@ def test_every_problem_at_once_with_the_lines_of_the_file(job):
         ("seed: -1", "seed must be greater than or equal to 0"),
         ("seed: 1.5", "seed must be a valid integer"),
         ("overrides: [sed]", "overrides[0] must be 'negative_prompt', 'seed'"),
+        (
+            "limits: {batch_timeout_seconds: .inf}",
+            "limits.batch_timeout_seconds must be less than or equal to 86400",
+        ),
         ("models: []", "models must have at least 1 item after validation, not 0"),
         ("models: fake", "models must be a valid tuple"),
         ("encoding: {format: gif}", "encoding.format must be 'webp', 'png' or 'jpeg'"),
