@@ -47,7 +47,7 @@ def test_a_killed_driver_is_resumed_at_once(tmp_path, command_line):
 
 
 def test_what_froze_spoils_nothing_when_it_thaws(tmp_path):
-    """Workers, which are replaced; and a driver, whose lease another one takes. Both at once, since it takes a minute."""
+    """Workers, which are replaced, and a driver, whose lease another one takes: both at once, as it takes a minute."""
     workers = make_job(tmp_path / "workers", CATS[:160], model="fake:pace=0.2", limits=LENIENT)
     driver = make_job(tmp_path / "driver", CATS, model="fake:pace=0.06")
     with ThreadPoolExecutor(1) as aside:
