@@ -123,13 +123,26 @@ def read_totals(bucket: Bucket) -> Totals | None:
     try:
         with bucket.open(KEY) as file:
             index = pq.ParquetFile(file, page_checksum_verification=True)
-            described = _described(index)
             found = ((info.key, info.etag) for info in bucket.list(PREFIX))
-            if any(one != other for one, other in zip_longest(described, found)):
+            if not _same(_described(index, "etag"), found):
                 return None
             return Totals(**json.loads(index.metadata.metadata[b"totals"]))
     except (NotFound, pa.ArrowInvalid, OSError):  # not there, or damaged: it can be made again
         return None
+
+
+def is_current(bucket: Bucket) -> bool:
+    """Whether the index is there and names exactly the metadata that can be listed.
+
+    By size: the etags of a copy are its own. What a file of the same size holds, its SHA-256 tells.
+    """
+    try:
+        with bucket.open(KEY) as file:
+            index = pq.ParquetFile(file, page_checksum_verification=True)
+            found = ((info.key, info.size) for info in bucket.list(PREFIX))
+            return _same(_described(index, "bytes"), found)
+    except (NotFound, pa.ArrowInvalid, OSError):  # not there, or damaged
+        return False
 
 
 def metadata_hashes(bucket: Bucket) -> dict[int, bytes]:
@@ -145,11 +158,15 @@ def tars(bucket: Bucket) -> list[str]:
     return bucket.get(SHARDS_KEY).decode().splitlines()
 
 
-def _described(index: pq.ParquetFile) -> Iterator[tuple[str, str]]:
-    for batch in index.iter_batches(columns=["kind", "file", "etag"]):
+def _described(index: pq.ParquetFile, column: str) -> Iterator[tuple[str, str | int]]:
+    for batch in index.iter_batches(columns=["kind", "file", column]):
         for row in batch.to_pylist():
             if row["kind"] == "metadata":
-                yield row["file"], row["etag"]
+                yield row["file"], row[column]
+
+
+def _same(described: Iterable[tuple[str, str | int]], found: Iterable[tuple[str, str | int]]) -> bool:
+    return all(one == other for one, other in zip_longest(described, found))
 
 
 def _entries(bucket: Bucket) -> Iterator[_Entry]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import math
 import random
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -49,12 +50,12 @@ def verify(bucket: Bucket, manifest: Manifest, sample: float = 1.0, seed: int = 
     hashes: Mapping[int, bytes] = {}
     if not catalog.complete:
         yield Checked((_incomplete(bucket, plan.shards, catalog),))
-    elif index.read_totals(bucket) is None:
+    elif not index.is_current(bucket):
         yield Checked((_fault("LM1807", "index.parquet is missing, damaged, or not of these shards", index.KEY),))
     else:
         hashes = index.metadata_hashes(bucket)
-    chosen = random.Random(seed)  # noqa: S311 - a sample, no secret
-    shards = (plan.shard(number) for number in range(plan.shards) if number in catalog and chosen.random() < sample)
+    chosen = random.Random(seed).sample(range(plan.shards), math.ceil(sample * plan.shards))  # noqa: S311 - no secret
+    shards = (plan.shard(number) for number in sorted(chosen) if number in catalog)
     files = _Files(bucket)
     work = ((shard, files.of(shard), hashes.get(shard.index)) for shard in shards)
     ends: dict[int, int] = {}

@@ -68,6 +68,7 @@ def verify(
         say(f"{what}: no fault, readers do not see them; `lightmill clean` removes those older than a day")
     if faults:
         show(faults)
+        say(f"not sound: {count(len(faults), 'fault')}")
         raise typer.Exit(RunError.exit_code)
     say("sound")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -141,6 +142,17 @@ def test_of_old_leases_the_newest_stays(spec, out):
     for lease in leases:
         age(lease, 30)
     assert [leftover.key for leftover in leftovers(spec)] == [f"leases/{leases[0].name}"]
+
+
+def test_a_copy_is_as_sound_as_the_original(spec, out, tmp_path):
+    shutil.copytree(out, tmp_path / "copy")
+    assert faults(spec.model_copy(update={"output": str(tmp_path / "copy")})) == []
+
+
+def test_of_the_smallest_sample_one_shard_is_read(spec):
+    bucket = open_bucket(spec.output)
+    checked = list(verify(bucket, Manifest.load(bucket), sample=0.001))
+    assert sum(found.images > 0 for found in checked) == 1
 
 
 def test_retry_makes_the_failed_rows_again_and_leaves_the_others_as_they_are(spec, out):
