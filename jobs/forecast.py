@@ -32,6 +32,9 @@ class LaneForecast:
     """None where the table routes rows and has not been read for it."""
     width: int
     height: int
+    num_inference_steps: int | None
+    """None: what the pipeline's class has as its default."""
+    guidance_scale: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,8 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
                 rows=None if "model" in spec.overrides else source.rows,
                 width=known.width,
                 height=known.height,
+                num_inference_steps=known.num_inference_steps,
+                guidance_scale=known.guidance_scale,
             )
             for known in examined.facts
         ),

@@ -144,6 +144,8 @@ class _Run:
 
 
 def _unfinished(error: LightmillError) -> str:
+    if error.problems[0].code == "LM1311":
+        return "nothing was done here; the other driver goes on"
     if isinstance(error, InputError):
         return "refused; once what is named is mended, the same command goes on"
     return "not finished; what is committed stays, and the same command resumes"

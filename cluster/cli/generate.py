@@ -1,5 +1,6 @@
 """Commands that make images: `demo`, `run` and `retry`."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -24,6 +25,15 @@ Check = Annotated[
     Literal["auto", "all", "sample", "none"],
     typer.Option(help="Rows checked beforehand; auto: all up to a million, a sample above."),
 ]
+FAILURE = re.compile(r"failed|LM\d{4}")
+
+
+def _failure(text: str) -> str:
+    if not FAILURE.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is neither `failed` nor an error code, as LM1603 is")
+    return text
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="The outcome as JSON on standard output.")]
 
 
@@ -39,7 +49,9 @@ def run(spec: "JobSpec", address: Address = None, check: Check = "auto", as_json
 @app.command(epilog="Example: lightmill retry out --only LM1603")
 def retry(
     output: Output,
-    only: Annotated[str, typer.Option(help="failed, or the error code of the rows to make again.")] = "failed",
+    only: Annotated[
+        str, typer.Option(callback=_failure, help="failed, or the error code of the rows to make again.")
+    ] = "failed",
     address: Address = None,
     as_json: AsJson = False,
 ) -> None:

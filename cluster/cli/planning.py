@@ -12,7 +12,7 @@ from cluster.words import count, size
 
 if TYPE_CHECKING:
     from jobs.check_report import CheckReport, SizeGroup
-    from jobs.forecast import Forecast
+    from jobs.forecast import Forecast, LaneForecast
     from jobs.spec import JobSpec
 
 LISTED_SIZES = 10
@@ -46,28 +46,35 @@ def _facts(found: "Forecast", spec: "JobSpec") -> Iterator[tuple[str, str]]:
     for lane in found.lanes:
         rows = "no row names it" if lane.rows == 0 else "the rows that name it"
         rows = rows if lane.rows is None else count(lane.rows, "row")
-        yield "model", f"{lane.model}, {lane.width}x{lane.height}: {rows}"
+        yield "model", f"{lane.model}, {_parameters(lane)}: {rows}"
     yield "images", f"{found.images:,} in {count(found.shards, 'shard')}"
     yield "output", f"{spec.output}: about {size(found.bytes)} in {count(found.objects, 'object')}"
     if found.committed is not None:
-        yield "there", f"{found.committed:,} of {count(found.shards, 'shard')}: `lightmill run` makes the others"
+        there = found.committed == found.shards
+        rest = "nothing is left to make" if there else "`lightmill run` makes the others"
+        yield "there", f"{found.committed:,} of {count(found.shards, 'shard')}: {rest}"
 
 
 def _rows(report: "CheckReport") -> Iterator[tuple[str, str]]:
     yield "checked", f"{report.checked_rows:,} of {count(report.rows, 'row')}; {report.bad_rows:,} cannot be made"
     for group in report.sizes[:LISTED_SIZES]:
-        yield "batches of", f"{_group(group)}: {count(group.rows, 'row')}"
+        if own := _parameters(group):
+            yield "batches of", f"{own}: {count(group.rows, 'row')}"
     if others := report.other_sizes + sum(group.rows for group in report.sizes[LISTED_SIZES:]):
         yield "batches of", f"other kinds: {count(others, 'row')}"
     if report.repeated_rows:
-        yield "duplicates", f"{count(report.repeated_rows, 'row')} with prompt, seed and parameters of an earlier row"
+        yield "duplicates", f"{count(report.repeated_rows, 'row')} with the prompt and overrides of an earlier row"
     for column, parameter in report.unused_parameters.items():
         use = f"--override {parameter}" + ("" if column == parameter else f" --column {parameter}={column}")
         yield "not used", f'column "{column}" looks like {parameter}; {use} would use it'
 
 
-def _group(group: "SizeGroup") -> str:
-    size = f"{group.width or '-'}x{group.height or '-'}"
-    steps = f"{group.num_inference_steps or 'default'} steps"
-    guidance = "default guidance" if group.guidance_scale is None else f"guidance {group.guidance_scale:g}"
-    return f"{'default size' if size == '-x-' else size}, {steps}, {guidance}"
+def _parameters(of: "LaneForecast | SizeGroup") -> str:
+    """What is known of them: nothing of rows that leave all to the model, no steps where the pipeline has its own."""
+    sides = [f"{name} {pixels}" for name, pixels in (("width", of.width), ("height", of.height)) if pixels]
+    words = [f"{of.width}x{of.height}"] if len(sides) == 2 else sides
+    if of.num_inference_steps:
+        words.append(count(of.num_inference_steps, "step"))
+    if of.guidance_scale is not None:
+        words.append(f"guidance {of.guidance_scale:g}")
+    return ", ".join(words)

@@ -64,12 +64,12 @@ def test_a_person_reads_the_same(job):
     lines = {line[:12].strip() + ": " + line[12:] for line in said.out.splitlines()}
     assert said.status == 0
     assert {
-        "model: fake, 256x256: 6 rows",
-        "model: tiny, 64x64: 6 rows",
+        "model: fake, 256x256, 1 step, guidance 0: 6 rows",
+        "model: tiny, 64x64, 6 steps, guidance 7.5: 6 rows",
         "images: 24 in 6 shards",
         "checked: 6 of 6 rows; 2 cannot be made",
-        "batches of: 512x512, default steps, default guidance: 2 rows",
-        "duplicates: 1 row with prompt, seed and parameters of an earlier row",
+        "batches of: 512x512: 2 rows",
+        "duplicates: 1 row with the prompt and overrides of an earlier row",
         'not used: column "cfg" looks like guidance_scale; '
         "--override guidance_scale --column guidance_scale=cfg would use it",
     } <= lines
@@ -97,7 +97,7 @@ def test_it_says_what_is_there_already(tmp_path):
     job = tmp_path / "job.yaml"
     job.write_text(json.dumps(spec.dump()))
     assert lightmill("plan", job, "--json").json["committed"] == 3
-    assert "3 of 3 shards" in lightmill("plan", job).out
+    assert "3 of 3 shards: nothing is left" in lightmill("plan", job).out
 
 
 def test_it_writes_nothing(job, tmp_path):
