@@ -72,6 +72,8 @@ def _message(name: str, detail: ErrorDetails) -> str:
         return f"{name} must be {said}" if name else f"the job needs {said}"
     if detail["type"] == "string_pattern_mismatch":
         return f"{name} must match {detail['ctx']['pattern']}"
+    if detail["type"] in ("model_type", "dict_type"):
+        return f"{name} must be a map"
     rest = SUBJECT.sub(lambda match: "be " if match[1] else "", said).partition(", unable")[0]
     return f"{name} must {rest}"
 

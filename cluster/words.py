@@ -37,12 +37,12 @@ def rate(images_per_second: float) -> str:
 
 
 def shares(seconds: Mapping[str, float]) -> str:
-    """Where time went, the most first: `generate 71% (68.7 s), load 28% (27.1 s)`. Less than half a per cent is not
-    worth a word."""
+    """Where time went, the most first: `generate 71% (68.7 s), load 28% (27.1 s)`. Less than half a per cent, or what
+    would read 0.0 s, is not worth a word."""
     total = sum(seconds.values()) or 1.0
     spent = sorted(seconds.items(), key=lambda item: -item[1])
     return ", ".join(
         f"{cause.replace('_', ' ')} {value / total:.0%} ({duration(value)})"
         for cause, value in spent
-        if value / total >= 0.005
+        if value / total >= 0.005 and value >= 0.05
     )
