@@ -60,7 +60,8 @@ def header(file: FoundFile, names: list[str]) -> list[str]:
 
 def ragged(file: FoundFile, line: int, found: int, expected: int) -> Problem:
     """A record with more or fewer fields than the header."""
-    action = "put double quotes around fields that hold commas" if file.format == "csv" else "remove tabs and line breaks within fields"
+    quotes = "put double quotes around fields that hold commas"
+    action = quotes if file.format == "csv" else "remove tabs and line breaks within fields"
     return Problem(
         "LM1017", f"line {line} has {found} fields, the header has {expected}", f"{file.url}:{line}", help=action
     )
