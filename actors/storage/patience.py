@@ -55,6 +55,7 @@ PASSING_CODES = frozenset(
         "RequestTimeout",  # comes with status 400
         "ServiceUnavailable",
         "SlowDown",
+        "XAmzContentChecksumMismatch",  # MinIO's BadDigest, where the checksum is in `x-amz-checksum-*`
         "XAmzContentSHA256Mismatch",
     }
 )

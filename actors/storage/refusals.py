@@ -230,4 +230,4 @@ def refuses_checksum(error: BaseException | None) -> bool:
     if not isinstance(error, ClientError):
         return False
     answer = Answer.of(error)
-    return answer.status in (400, 501) and "checksum" in answer.message.lower() and answer.code != "BadDigest"
+    return answer.status in (400, 501) and "checksum" in answer.message.lower() and not is_passing(error)

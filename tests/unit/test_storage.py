@@ -301,6 +301,13 @@ def test_a_store_that_knows_no_checksum_headers_gets_none(refusing: RefusingStor
     assert ["x-amz-checksum-sha256" in headers for headers in refusing.seen] == [True, False, False]
 
 
+@pytest.mark.parametrize("code", ["BadDigest", "XAmzContentChecksumMismatch"])
+def test_a_body_that_was_damaged_on_its_way_is_sent_again_with_its_checksum(refusing: RefusingStore, code: str):
+    refused(refusing, status=400, code=code, message="The x-amz-checksum-sha256 does not match what was computed")
+    assert len(refusing.seen) > 1
+    assert all("x-amz-checksum-sha256" in headers for headers in refusing.seen)
+
+
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
