@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import diffusers
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from actors.errors import InputError, OutOfMemory, Problem
 from actors.models.facts import ModelFacts, component_folders, read_json
@@ -172,7 +173,7 @@ def _load(facts: ModelFacts, dtype: torch.dtype) -> diffusers.DiffusionPipeline:
         pipeline = pipeline_class.from_pretrained(
             str(facts.folder), local_files_only=True, use_safetensors=True, dtype=dtype
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:  # the last: weights that are cut short, or a pointer of LFS
         raise InputError(
             Problem(
                 "LM1206",

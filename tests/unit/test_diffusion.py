@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from actors.errors import OutOfMemory
+from actors.errors import InputError, OutOfMemory
 from actors.metadata import read_metadata
 from actors.models.diffusion import DEVICE_LOST, best_dtype, weights_sha256
 from actors.models.loading import load_model
@@ -15,7 +15,7 @@ from actors.models.tiny import save_tiny, tiny_folder
 from actors.settings import ModelSettings
 from actors.worker import Worker
 from lanes import make_batch, make_order, make_recipe, make_request
-from pipelines import save_latent_consistency, save_with_safety_checker, save_xl
+from pipelines import copy_of_tiny, save_latent_consistency, save_with_safety_checker, save_xl
 
 PROMPTS = ["a red fox in the snow", "a lighthouse at night", "cat", "", "日本語 🦊"]
 SEEDS = [1, 2**53 - 1, 3, 3, 5]
@@ -220,6 +220,15 @@ def test_a_gpu_that_only_emulates_bfloat16_gets_float32(monkeypatch, major, dtyp
 
     assert best_dtype(torch.device("cuda")) == dtype
     assert best_dtype(torch.device("cpu")) == "float32"
+
+
+@pytest.mark.parametrize("part", ["text_encoder/model", "unet/diffusion_pytorch_model"])
+def test_weights_that_are_cut_short_are_the_models_fault(tmp_path, part):
+    folder = copy_of_tiny(tiny_folder(), tmp_path / "model")
+    weights = folder / f"{part}.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(InputError, match="LM1206.*cannot load StableDiffusionPipeline"):
+        load_model(ModelSettings(model=str(folder)))
 
 
 def test_images_that_are_not_finite_are_told_apart(tiny):
