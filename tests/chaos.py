@@ -7,6 +7,8 @@ Ends with status 1 if an image was lost or is there twice, or anything else is n
 
 import argparse
 import os
+import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -47,6 +49,7 @@ LONGEST_OUTAGE_S = 10.0
 STORMS = 3
 WIDTHS = "{:<44} {:<12} {:>5} {:>6} {:>5} {:>6} {:>11} {:>8}"
 HEADER = ("fault", "store", "count", "images", "lost", "twice", "made again", "seconds")
+CRASHES = "process ended at each crash point"
 LENIENT = {"max_failed_share": 1.0, "batch_timeout_seconds": 8}
 
 
@@ -195,6 +198,19 @@ def perform(name: str, drill: Drill, place: Place, seed: int) -> bool:
     return not (findings.lost or findings.twice or findings.faults)
 
 
+def crash_points() -> bool:
+    """A process that dies at every named point, at each of its first occurrences: those tests count in full."""
+    began = time.monotonic()
+    tests = Path(__file__).with_name("unit") / "test_crashes.py"
+    ended = subprocess.run([sys.executable, "-m", "pytest", "-q", tests], capture_output=True, text=True, check=False)
+    passed = re.search(r"(\d+) passed", ended.stdout)
+    seconds = f"{time.monotonic() - began:.0f}"
+    print(WIDTHS.format(CRASHES, "folder", passed[1] if passed else 0, "", "", "", "", seconds), flush=True)
+    if ended.returncode:
+        print(ended.stdout, flush=True)
+    return ended.returncode == 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(2)), help="of what happens when")
@@ -214,6 +230,8 @@ def main() -> int:
             for place in places
             if chosen.only in name
         ]
+    if chosen.only in CRASHES:
+        fine.append(crash_points())
     print(f"{sum(fine)} of {len(fine)} as they must be", flush=True)
     return 0 if all(fine) else 1
 
