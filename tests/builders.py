@@ -108,9 +108,9 @@ def make_report(manifest: Manifest, index: int, bucket, attempt=None, statuses=(
     )
 
 
-def drive(spec: JobSpec, pool=None, purpose="run", **order) -> QuietLeash:
+def drive(spec: JobSpec, pool=None, purpose="run", leash=None, **order) -> QuietLeash:
     """Run the job in this process, on threads. What it said and how it ended is in what comes back."""
-    leash = QuietLeash()
+    leash = leash or QuietLeash()
 
     @contextmanager
     def workers(order):

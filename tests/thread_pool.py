@@ -15,9 +15,9 @@ from actors.records import Beat, Shard, ShardOrder, ShardReport
 from actors.worker import Worker
 from jobs.pool import Beaten, Broke, Died, Event, Made, Ready
 
-Fate = Literal["deliver", "kill", "freeze", "delay"]
-"""Of an item that a worker yields. `kill`: the worker dies with it. `freeze`: the same, as the driver sees it, but the
-worker goes on after `thaw`. `delay`: it is delivered, once all else has been."""
+Fate = Literal["deliver", "kill", "kill after", "freeze", "delay"]
+"""Of an item that a worker yields. `kill`: the worker dies with it; `kill after`: when it is delivered. `freeze`: as
+`kill`, for all that the driver sees, but the worker goes on after `thaw`. `delay`: it is delivered once all else is."""
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class ThreadPool:
         self._members: dict[str, _Member] = {}
         self._events: SimpleQueue[tuple[Event, threading.Event]] = SimpleQueue()
         self._late: list[tuple[Event, threading.Event]] = []
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[threading.Thread, _Member] = {}
         self._thawed = threading.Event()
         self._started = 0
 
@@ -94,16 +94,13 @@ class ThreadPool:
     def close(self) -> None:
         for worker in list(self._members):
             self.end(worker)
-        for thread in self._threads:
-            if not self._fate_pending(thread):
+        for thread, member in self._threads.items():
+            if self._thawed.is_set() or not member.frozen:
                 thread.join()
 
-    def _fate_pending(self, thread: threading.Thread) -> bool:
-        return thread.name == "frozen" and not self._thawed.is_set()
-
-    def _spawn(self, target: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
-        self._threads = [thread, *(other for other in self._threads if other.is_alive())]
+    def _spawn(self, target: Callable[..., None], member: _Member, argument: object) -> None:
+        thread = threading.Thread(target=target, args=(member, argument), daemon=True)
+        self._threads = {thread: member, **{other: whose for other, whose in self._threads.items() if other.is_alive()}}
         thread.start()
 
     def _load(self, member: _Member, recipe: LaneRecipe) -> None:
@@ -134,7 +131,6 @@ class ThreadPool:
             member.frozen = fate == "freeze"
             self._lose(member)
             if member.frozen:
-                threading.current_thread().name = "frozen"
                 self._thawed.wait()
             return member.frozen
         event = Made(member.name, item) if isinstance(item, ShardReport) else Beaten(member.name, shard, item)
@@ -146,9 +142,13 @@ class ThreadPool:
         while not taken.wait(0.05):
             if member.gone.is_set():
                 return member.frozen
-        return True
+        if fate == "kill after":
+            self._lose(member)
+        return fate != "kill after"
 
     def _lose(self, member: _Member) -> None:
         member.gone.set()
         if self._members.pop(member.name, None):
-            self._events.put((Died(member.name, tuple(member.shards.values()), "killed by the test"), threading.Event()))
+            self._events.put(
+                (Died(member.name, tuple(member.shards.values()), "killed by the test"), threading.Event())
+            )

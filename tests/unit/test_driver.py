@@ -1,0 +1,170 @@
+"""The loop of a run, over real workers in threads that die, freeze, repeat themselves and come late."""
+
+from collections import Counter
+
+import pytest
+
+from actors.records import Beat, ShardReport, sample_key
+from actors.storage.opening import open_bucket
+from builders import QuietLeash, drive, make_spec, make_table, read_rows
+from jobs.manifest import Manifest
+from jobs.verify import verify
+from thread_pool import ThreadPool
+
+ROWS = 14
+SHARDS = 4
+
+
+class Fate:
+    """Deliver everything but the n-th item of a kind, which meets with `what`; and note what was made."""
+
+    def __init__(self, what="deliver", kind=object, number=1, key=None):
+        self.what, self.kind, self.number, self.key = what, kind, number, key
+        self.seen = 0
+
+    def __call__(self, worker, shard, item):
+        if not isinstance(item, self.kind) or (self.key and self.key not in getattr(item, "announced", ())):
+            return "deliver"
+        self.seen += 1
+        return self.what if self.number in (self.seen, 0) else "deliver"
+
+
+def pictures(spec):
+    return {key: (row["status"], row["sha256"]) for key, row in read_rows(spec).items()}
+
+
+def faults(spec):
+    bucket = open_bucket(spec.output)
+    return [fault for checked in verify(bucket, Manifest.load(bucket)) for fault in checked.faults]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    spec = make_spec(tmp_path_factory.mktemp("undisturbed"), ROWS)
+    assert drive(spec).ends[-1][0] == 0
+    return pictures(spec)
+
+
+def drive_with(folder, fate, workers=2, **options):
+    """The spec, the leash, and how often each shard was handed out."""
+    spec = make_spec(folder, ROWS, workers=workers)
+    given = Counter()
+    pool = ThreadPool(fate, assigned=lambda order: given.update([order.shard.index]), **options)
+    return spec, drive(spec, pool), given, pool
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("what", ["kill", "kill after", "freeze", "delay"])
+@pytest.mark.parametrize(
+    ("kind", "number"), [(Beat, 1), (Beat, 2), (Beat, 5), (ShardReport, 1), (ShardReport, 2), (ShardReport, SHARDS)]
+)
+def test_whatever_becomes_of_a_worker_every_image_is_there_once(tmp_path, undisturbed, workers, what, kind, number):
+    spec, leash, given, pool = drive_with(tmp_path, Fate(what, kind, number), workers)
+    pool.thaw()
+
+    assert leash.ends[-1][0] == 0, leash.errors
+    assert pictures(spec) == undisturbed
+    assert faults(spec) == []
+    assert given.total() <= SHARDS + (0 if what == "delay" else 2)
+
+
+def test_a_frozen_worker_that_thaws_leaves_a_file_that_nobody_names(tmp_path, undisturbed):
+    spec, _, _, pool = drive_with(tmp_path, Fate("freeze", Beat, 2), workers=1)
+    before = {info.key: info.etag for info in open_bucket(spec.output).list("metadata/")}
+    pool.thaw()
+    pool.close()
+
+    bucket = open_bucket(spec.output)
+    assert {info.key: info.etag for info in bucket.list("metadata/")} == before
+    assert pictures(spec) == undisturbed
+    assert faults(spec) == []
+    assert [key for checked in verify(bucket, Manifest.load(bucket)) for key in checked.orphans] != []
+
+
+def test_a_shard_that_is_run_twice_is_committed_once(tmp_path, undisturbed):
+    spec, leash, given, _ = drive_with(tmp_path, Fate(), runs=2)
+
+    assert leash.ends[-1][0] == 0
+    assert leash.ends[-1][1]["made"] == ROWS
+    assert pictures(spec) == undisturbed
+    assert given.total() == SHARDS
+
+
+def test_an_image_that_kills_every_worker_is_a_failed_row_and_the_others_are_made(tmp_path, undisturbed):
+    key = sample_key(6, 0, 0)
+    spec, leash, _, _ = drive_with(tmp_path, Fate("kill after", Beat, number=0, key=key), workers=1)
+
+    assert leash.ends[-1][0] == 0
+    rows = read_rows(spec)
+    assert (rows[key]["status"], rows[key]["error_code"]) == ("failed", "LM1606")
+    assert {name: found for name, found in pictures(spec).items() if name != key} == {
+        name: found for name, found in undisturbed.items() if name != key
+    }
+
+
+def test_a_file_that_vanishes_before_the_commit_is_made_again(tmp_path, undisturbed):
+    spec = make_spec(tmp_path, ROWS)
+    lost = []
+
+    def fate(worker, shard, item):
+        if isinstance(item, ShardReport) and not lost:
+            lost.append(item.files[0].file)
+            open_bucket(spec.output).delete(lost[0])
+        return "deliver"
+
+    leash = drive(spec, ThreadPool(fate))
+
+    assert leash.ends[-1][0] == 0
+    assert any("the store has none" in text for text in leash.said)
+    assert pictures(spec) == undisturbed
+    assert faults(spec) == []
+
+
+def test_a_run_that_is_stopped_leaves_what_the_next_one_finishes(tmp_path, undisturbed):
+    spec = make_spec(tmp_path, ROWS, model="fake:pace=0.01")
+    leash = QuietLeash()
+
+    def fate(worker, shard, item):
+        if isinstance(item, ShardReport):
+            leash.stopping.set()
+        return "deliver"
+
+    drive(spec, ThreadPool(fate), leash=leash)
+
+    assert leash.ends[-1][0] == 130
+    assert 0 < len(read_rows(spec)) < ROWS
+    assert drive(spec).ends[-1][0] == 0
+    assert pictures(spec) == undisturbed
+
+
+def test_a_finished_job_generates_nothing(tmp_path):
+    spec = make_spec(tmp_path, ROWS)
+    drive(spec)
+    given = []
+    leash = drive(spec, ThreadPool(assigned=given.append))
+
+    assert leash.ends[-1][0] == 0
+    assert given == []
+
+
+def test_two_lanes_make_every_row_each(tmp_path):
+    spec = make_spec(tmp_path, 5)
+    spec = spec.model_copy(update={"models": (spec.models[0], spec.models[0].model_copy(update={"width": 24}))})
+
+    assert drive(spec).ends[-1][0] == 0
+    assert Counter(row["lane"] for row in read_rows(spec).values()) == {0: 5, 1: 5}
+    assert faults(spec) == []
+
+
+def test_rows_that_name_their_model_are_made_by_that_lane_alone(tmp_path):
+    models = ["fake", "fake:pace=0"] * 4 + ["fake"]
+    table = make_table(tmp_path, len(models), model=models)
+    spec = make_spec(tmp_path, table=table, overrides=["model"], shard_size=2)
+    second = spec.models[0].model_copy(update={"model": "fake:pace=0"})
+    spec = spec.model_copy(update={"models": (spec.models[0], second)})
+
+    assert drive(spec).ends[-1][0] == 0
+    assert {row["source_row"]: row["lane"] for row in read_rows(spec).values()} == {
+        row: ["fake", "fake:pace=0"].index(model) for row, model in enumerate(models)
+    }
+    assert faults(spec) == []
