@@ -118,6 +118,17 @@ class _Member:
     pinged: float = 0.0
 
 
+class WorkerActor(Worker):
+    """A worker that loads its model in `ready`: of an error in an actor's constructor, Ray hands over only the text."""
+
+    def __init__(self, recipe: LaneRecipe, name: str) -> None:
+        self._given = (recipe, name)
+
+    def ready(self) -> ModelInfo:
+        super().__init__(*self._given)
+        return super().ready()
+
+
 class RayPool:
     """Workers as Ray actors, owned by the driver: when it dies, so do they."""
 
@@ -132,7 +143,7 @@ class RayPool:
         self._started += 1
         gpus = recipe.model.gpus_per_worker or 0
         actor = (
-            ray.remote(Worker)
+            ray.remote(WorkerActor)
             .options(num_gpus=gpus, num_cpus=1, max_concurrency=CONCURRENCY, max_restarts=0, max_task_retries=0)
             .remote(recipe, name)
         )
@@ -160,7 +171,8 @@ class RayPool:
 
     def stop(self) -> None:
         for member in self._members.values():
-            member.actor.stop.remote()
+            if member.loading is None:
+                member.actor.stop.remote()
 
     def end(self, worker: str) -> None:
         ray.kill(self._members.pop(worker).actor)

@@ -331,6 +331,13 @@ def test_lm1206_a_folder_that_is_no_model(write, tmp_path):
     refused(plan(write("a.csv", GOOD), "--model", tmp_path), "LM1206", "model_index.json")
 
 
+def test_lm1206_a_part_that_is_missing_is_named_by_the_worker_on_ray(write, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder(), folder)
+    shutil.rmtree(folder / "unet")
+    refused(run(write("a.csv", GOOD), tmp_path / "out", "--model", folder), "LM1206", "cannot load", "config.json")
+
+
 def test_lm1301_a_bucket_that_is_not_there(write, moto_store: S3Store):
     prompts = write("a.csv", GOOD)
     refused(plan(prompts, output="s3://no-such-bucket/x"), "LM1301", '"no-such-bucket"', moto_store.endpoint, status=5)
