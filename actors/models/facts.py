@@ -92,12 +92,7 @@ def describe_model(settings: ModelSettings) -> ModelFacts:
         return _as_set(_fake(settings.model), settings)
     if settings.model == "tiny":
         return _as_set(_TINY, settings)
-    folder = Path(settings.model).expanduser()
-    if folder.is_file():
-        help_ = "name the folder that `pipe.save_pretrained(...)` wrote"
-        raise InputError(Problem("LM1201", f'model "{settings.model}" is a file, not a folder', help=help_))
-    if not folder.is_dir():
-        raise InputError(_not_there(settings.model, folder))
+    folder = _model_folder(settings.model)
     index = _model_index(folder)
     _refuse_code(folder, index)
     _refuse_other_tasks(folder, index)
@@ -136,6 +131,20 @@ def _as_set(facts: ModelFacts, settings: ModelSettings) -> ModelFacts:
         num_inference_steps=settings.num_inference_steps or facts.num_inference_steps,
         guidance_scale=facts.guidance_scale if guidance is None else guidance,
     )
+
+
+def _model_folder(name: str) -> Path:
+    folder = Path(name).expanduser()
+    try:
+        if folder.is_file():
+            help_ = "name the folder that `pipe.save_pretrained(...)` wrote"
+            raise InputError(Problem("LM1201", f'model "{name}" is a file, not a folder', help=help_))
+        if not folder.is_dir():
+            raise InputError(_not_there(name, folder))
+    except OSError as error:
+        message = f"the model cannot be read: {error.strerror}"
+        raise InputError(Problem("LM1201", message, where=str(folder), help=f"ls -ld {folder}")) from error
+    return folder
 
 
 def _not_there(name: str, folder: Path) -> Problem:

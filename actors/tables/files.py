@@ -47,7 +47,10 @@ class FoundFile:
 
 def find_files(uri: str, storage: StorageSettings) -> tuple[FoundFile, ...]:
     """The files behind a file, folder or glob, sorted by name. Reads none of them."""
-    found = tuple(_find_in_store(uri, storage) if uri.startswith("s3://") else _find_here(uri))
+    try:
+        found = tuple(_find_in_store(uri, storage) if uri.startswith("s3://") else _find_here(uri))
+    except OSError as error:
+        raise InputError(_unreadable(absolute(uri), error)) from error
     if not found:
         raise InputError(
             Problem(
@@ -81,9 +84,7 @@ def open_file(url: str, storage: StorageSettings) -> pa.NativeFile:
         try:
             return pa.OSFile(url)
         except OSError as error:
-            raise InputError(
-                Problem("LM1000", f"the file cannot be read: {error.strerror or error}", url, help=f"ls -l {url}")
-            ) from error
+            raise InputError(_unreadable(url, error)) from error
     folder, name = url.rsplit("/", 1)
     return pa.PythonFile(bucket_at(folder, storage).open(name), mode="r")
 
@@ -117,6 +118,10 @@ def bucket_at(url: str, storage: StorageSettings) -> Bucket:
 @cache
 def _opened(url: str, storage: StorageSettings) -> Bucket:
     return open_bucket(url, storage)
+
+
+def _unreadable(path: str, error: OSError) -> Problem:
+    return Problem("LM1000", f"the file cannot be read: {error.strerror or error}", path, help=f"ls -l {path}")
 
 
 def _stat_version(path: Path) -> str:

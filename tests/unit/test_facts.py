@@ -85,6 +85,12 @@ def test_what_is_built_in_is_known_without_a_folder():
     assert (fake.model, fake.width, fake.height, fake.pipeline) == ("fake:pace=0.1", 8, 256, None)
 
 
+def test_a_model_that_cannot_be_reached_is_named(tmp_path):
+    (problem,) = problems(tmp_path / ("x" * 300))
+
+    assert (problem.code, problem.message) == ("LM1201", "the model cannot be read: File name too long")
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [

@@ -56,6 +56,13 @@ def test_a_table_that_is_not_there_is_named(tmp_path, uri):
     assert str(tmp_path / uri) in str(error.value)
 
 
+def test_a_table_that_cannot_be_reached_is_named(tmp_path):
+    uri = str(tmp_path / ("x" * 300))
+    error = refused(uri)
+    assert problems_of(error) == ["LM1000"]
+    assert "File name too long" in str(error.value)
+
+
 def test_a_folder_of_two_formats_is_refused(tmp_path):
     parquet(tmp_path / "a.parquet", {"prompt": ["a"]})
     compressed(tmp_path / "b.csv", "prompt\nb\n")
