@@ -5,6 +5,7 @@ one that does not fit is made smaller, and a blank image gets one more seed.
 """
 
 import dataclasses
+import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Collection, Iterator
@@ -22,6 +23,8 @@ from actors.records import Batch, Beat, ImageRequest, Status
 from actors.samples import SampleRows, with_problem
 from actors.tables.seeds import derive_seed
 from actors.writer import ShardWriter
+
+_log = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
 """Batches given to the device: one on it, and one that it can begin with at once."""
@@ -115,6 +118,7 @@ class Generation:
                 self._device.ran_out(batch)
                 self._todo.appendleft(batch)
         except Exception as error:  # noqa: BLE001  models raise what they like, and it concerns one image of the batch
+            _log.warning("a batch of %d raised", len(batch.requests), exc_info=error)
             if len(batch.requests) == 1:
                 self._fail(batch, Problem("LM1603", f"the model raised {type(error).__name__}: {error}"))
             else:

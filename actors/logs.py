@@ -34,6 +34,11 @@ class LogFile(logging.Handler):
         self._flusher = threading.Thread(target=self._keep, name="logs", daemon=True)
 
     def __enter__(self) -> Self:
+        self.begin()
+        return self
+
+    def begin(self) -> None:
+        """Begin to keep what is logged."""
         self._number = sum(1 for _ in self._bucket.list(f"logs/{self._role}-"))
         for name in LOGGERS:
             logger = logging.getLogger(name)
@@ -41,13 +46,16 @@ class LogFile(logging.Handler):
             logger.setLevel(logging.INFO)
             logger.propagate = False
         self._flusher.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
             logging.getLogger(__name__).error("ended by %s", "".join(traceback.format_exception_only(error)))
+        self.finish()
+
+    def finish(self) -> None:
+        """Put the last lines."""
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self)
         self._ending.set()

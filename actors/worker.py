@@ -1,5 +1,6 @@
 """Worker: one model in memory, one shard after the other. Plain Python; whoever wants it on a cluster wraps it."""
 
+import logging
 import os
 import threading
 import uuid
@@ -24,6 +25,8 @@ from actors.storage.opening import open_bucket
 from actors.tables.columns import use_columns
 from actors.tables.reader import TableReader
 from actors.writer import ShardWriter
+
+_log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -64,6 +67,7 @@ class Worker:
         """
         crash.point("worker.start")
         attempt = uuid.uuid4().hex[:12]
+        _log.info("shard %d, attempt %s: begun", order.shard.index, attempt)
         rows = SampleRows(self._device.info, order.shard, attempt, self._name)
         with self._clock.measure("other"), self._writer(order, attempt) as writer:
             assignment = self._read(order)
@@ -74,6 +78,7 @@ class Worker:
             with self._clock.measure("announce"):
                 yield generation.last_beat()
             report = self._report(order, attempt, generation, writer)
+        _log.info("shard %d, attempt %s: %d rows, %d failed", order.shard.index, attempt, report.rows, report.failed)
         crash.point("worker.report")
         yield report
 

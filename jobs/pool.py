@@ -18,15 +18,19 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 
 from actors.errors import LightmillError, Problem, RunError
+from actors.logs import LogFile
 from actors.models.model import ModelInfo
 from actors.recipe import LaneRecipe
 from actors.records import Beat, Shard, ShardOrder, ShardReport
+from actors.storage.opening import open_bucket
 from actors.worker import Worker
 
 CONCURRENCY = 4
 """Calls an actor serves at once: two shards, a ping, and the end of a third shard's upload."""
 
 PING_SECONDS = 10.0
+LEAVE_SECONDS = 3.0
+"""For workers to put the last lines of their logs; a frozen one does not answer."""
 
 _GONE = (RayActorError, WorkerCrashedError)
 """The process is gone, or cannot be reached: what it had goes to another. `RayTaskError` is not among them: that is an
@@ -119,14 +123,24 @@ class _Member:
 
 
 class WorkerActor(Worker):
-    """A worker that loads its model in `ready`: of an error in an actor's constructor, Ray hands over only the text."""
+    """A worker that loads its model in `ready`: of an error in an actor's constructor, Ray hands over only the text.
+
+    What it logs goes to the output, and so outlives its node.
+    """
 
     def __init__(self, recipe: LaneRecipe, name: str) -> None:
         self._given = (recipe, name)
 
     def ready(self) -> ModelInfo:
-        super().__init__(*self._given)
+        recipe, name = self._given
+        self._log = LogFile(open_bucket(recipe.output, recipe.storage), f"worker-{name}")
+        self._log.begin()
+        super().__init__(recipe, name)
         return super().ready()
+
+    def leave(self) -> None:
+        """Put the last lines of the log."""
+        self._log.finish()
 
 
 class RayPool:
@@ -178,6 +192,9 @@ class RayPool:
         ray.kill(self._members.pop(worker).actor)
 
     def close(self) -> None:
+        leaving = [member.actor.leave.remote() for member in self._members.values() if member.loading is None]
+        if leaving:
+            ray.wait(leaving, num_returns=len(leaving), timeout=LEAVE_SECONDS)
         for worker in list(self._members):
             self.end(worker)
 
