@@ -33,8 +33,9 @@ class JobSpec(Settings):
     """A folder or an `s3://` prefix: the job's name everywhere."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     images_per_prompt: Annotated[int, Field(ge=1, le=10_000)] = 1
-    shard_size: Annotated[int, Field(ge=1)] = 1000
-    """Images in one shard: what is committed at once, and at most what a dead worker costs."""
+    shard_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Images in one shard: what is committed at once, and at most what a dead worker costs. A worker holds 3 kB for
+    each until the shard is done, hence the bound."""
     models: Annotated[tuple[ModelSettings, ...], Field(min_length=1, max_length=100)]
     sink: Sink = "webdataset"
     encoding: EncodingSettings = EncodingSettings()

@@ -112,10 +112,11 @@ def test_flip_changes_one_bit_that_nobody_notices(setting):
 
 def test_what_has_no_body_is_not_counted_as_torn_or_flipped(setting):
     setting.put()
-    for act in ("torn", "flip", "reset_request"):
-        setting.proxy.clear()
-        setting.proxy.add(act, method="HEAD")
-        setting.client.head_object(Bucket=setting.bucket, Key="k")
+    with setting.server.client(setting.proxy.endpoint) as patient:  # a busy gateway may close a connection by itself
+        for act in ("torn", "flip", "reset_request"):
+            setting.proxy.clear()
+            setting.proxy.add(act, method="HEAD")
+            patient.head_object(Bucket=setting.bucket, Key="k")
     assert not setting.proxy.hits
 
 
