@@ -98,10 +98,11 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
             data_files=files,
             data_bytes=data_bytes,
         )
-        writer.add_key_value_metadata({"schema_version": str(SCHEMA_VERSION), "totals": json.dumps(asdict(totals))})
-        writer.close()
         fence()
-        tars.complete()
+        listed = tars.complete()
+        footer = {"schema_version": str(SCHEMA_VERSION), "totals": json.dumps(asdict(totals)), "shards": listed.etag}
+        writer.add_key_value_metadata(footer)
+        writer.close()
         publish(totals)
         crash.point("index.put")
         fence()
@@ -119,14 +120,21 @@ def remove(bucket: Bucket, fence: Fence) -> None:
 
 
 def read_totals(bucket: Bucket) -> Totals | None:
-    """The totals of a finished job, if its index is there and describes exactly the metadata that can be listed."""
+    """The totals of a finished job, if its index is there and describes exactly the metadata that can be listed.
+
+    And if `shards.txt` was written with it, and not by a driver that was frozen right before, and thawed since.
+    """
     try:
         with bucket.open(KEY) as file:
             index = pq.ParquetFile(file, page_checksum_verification=True)
             found = ((info.key, info.etag) for info in bucket.list(PREFIX))
-            if not _same(_described(index, "etag"), found):
+            footer = index.metadata.metadata
+            listed = bucket.head(SHARDS_KEY)
+            if listed is None or footer[b"shards"].decode() != listed.etag:
                 return None
-            return Totals(**json.loads(index.metadata.metadata[b"totals"]))
+            if not _same(_described(index, "metadata", "file", "etag"), found):
+                return None
+            return Totals(**json.loads(footer[b"totals"]))
     except (NotFound, pa.ArrowInvalid, OSError):  # not there, or damaged: it can be made again
         return None
 
@@ -140,7 +148,9 @@ def is_current(bucket: Bucket) -> bool:
         with bucket.open(KEY) as file:
             index = pq.ParquetFile(file, page_checksum_verification=True)
             found = ((info.key, info.size) for info in bucket.list(PREFIX))
-            return _same(_described(index, "bytes"), found)
+            named = (file for file in _described(index, "data", "file") if file[0].endswith(".tar"))
+            listed = ((tar,) for tar in tars(bucket))
+            return _same(_described(index, "metadata", "file", "bytes"), found) and _same(named, listed)
     except (NotFound, pa.ArrowInvalid, OSError):  # not there, or damaged
         return False
 
@@ -148,9 +158,8 @@ def is_current(bucket: Bucket) -> bool:
 def metadata_hashes(bucket: Bucket) -> dict[int, bytes]:
     """The SHA-256 of each shard's metadata, as the index has it."""
     with bucket.open(KEY) as file:
-        batches = pq.ParquetFile(file).iter_batches(columns=["kind", "shard", "sha256"])
-        rows = (row for batch in batches for row in batch.to_pylist())
-        return {row["shard"]: bytes.fromhex(row["sha256"]) for row in rows if row["kind"] == "metadata"}
+        described = _described(pq.ParquetFile(file), "metadata", "shard", "sha256")
+        return {shard: bytes.fromhex(sha256) for shard, sha256 in described}
 
 
 def tars(bucket: Bucket) -> list[str]:
@@ -158,14 +167,14 @@ def tars(bucket: Bucket) -> list[str]:
     return bucket.get(SHARDS_KEY).decode().splitlines()
 
 
-def _described(index: pq.ParquetFile, column: str) -> Iterator[tuple[str, str | int]]:
-    for batch in index.iter_batches(columns=["kind", "file", column]):
+def _described(index: pq.ParquetFile, kind: str, *columns: str) -> Iterator[tuple[Any, ...]]:
+    for batch in index.iter_batches(columns=["kind", *columns]):
         for row in batch.to_pylist():
-            if row["kind"] == "metadata":
-                yield row["file"], row[column]
+            if row["kind"] == kind:
+                yield tuple(row[column] for column in columns)
 
 
-def _same(described: Iterable[tuple[str, str | int]], found: Iterable[tuple[str, str | int]]) -> bool:
+def _same(described: Iterable[tuple[Any, ...]], found: Iterable[tuple[Any, ...]]) -> bool:
     return all(one == other for one, other in zip_longest(described, found))
 
 

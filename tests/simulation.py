@@ -325,6 +325,9 @@ class SimDriver:
 
     def _main(self) -> None:
         try:
+            if self._purpose == "run" and index.read_totals(self.bucket):
+                self.outcome = "finished"
+                return
             self._lease.acquire()
             self._driving = True
             self.outcome = self._drive()

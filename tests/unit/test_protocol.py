@@ -40,6 +40,10 @@ PROMISE = make_promise(
 KEYS = {sample_key(row, 0, 0) for row in range(ROWS)}
 
 
+def headers(world):
+    return [metadata.read_header(world.store.objects[key]) for key in world.keys("metadata/")]
+
+
 def assert_whole(world):
     """No row lost, none twice, every file there with its hash, and an index that fits."""
     nothing_wrong(world)
@@ -51,6 +55,7 @@ def assert_whole(world):
             assert sha256(world.store.objects[file.file]).hexdigest() == file.sha256
     assert sorted(seen) == sorted(KEYS)
     assert index.read_totals(world.store) is not None
+    assert set(index.tars(world.store)) == {file.file for header in headers(world) for file in header.files}
 
 
 class Protocol(RuleBasedStateMachine):
@@ -137,3 +142,77 @@ def test_whatever_happens_no_row_is_lost_and_none_is_there_twice(kind):
     machine = type(f"Protocol_{kind}", (Protocol,), {"kind": kind})
     machine.TestCase.settings = settings(stateful_step_count=40)
     machine.TestCase().runTest()
+
+
+KINDS = pytest.mark.parametrize("kind", ["strong", "racy", "ignoring"])
+BEFORE_ITS = {
+    "promise": ("run", "put manifest"),
+    "first commit": ("run", "put metadata/"),
+    "replacement": ("retry", "put metadata/"),
+}
+AT_ITS = {
+    "list of tars": ("run", "put shards.txt"),
+    "index": ("run", "put index"),
+    "removal of the index": ("retry", "delete index"),
+    "cleaning": ("clean", "delete images/"),
+}
+"""Where a write that comes late does no harm that the next run does not see."""
+
+
+@KINDS
+@pytest.mark.parametrize("act", BEFORE_ITS)
+@pytest.mark.parametrize("meanwhile", ["run", "retry"])
+def test_a_driver_that_froze_right_before_its_write_does_not_make_it(kind, act, meanwhile):
+    world, frozen = frozen_at(kind, *BEFORE_ITS[act])
+    SimDriver(world, PROMISE, meanwhile, "other").finish()
+    before = dict(world.store.objects)
+
+    assert frozen.finish() == "LeaseLost"
+
+    changed = {key for key, data in before.items() if world.store.objects.get(key) != data and "leases/" not in key}
+    assert changed == set()
+    assert SimDriver(world, PROMISE, "run", "last").finish() == "finished"
+    assert_whole(world)
+
+
+@KINDS
+@pytest.mark.parametrize("act", AT_ITS)
+@pytest.mark.parametrize("meanwhile", ["run", "retry"])
+def test_a_write_that_was_as_good_as_sent_spoils_nothing(kind, act, meanwhile):
+    world, frozen = frozen_at(kind, *AT_ITS[act])
+    SimDriver(world, PROMISE, meanwhile, "other").finish()
+    committed = {key: data for key, data in world.store.objects.items() if key.startswith("metadata/")}
+
+    frozen.finish()
+
+    if (act, meanwhile) != ("removal of the index", "run"):  # which had nothing to do, so that the retry goes on
+        assert {key: world.store.objects[key] for key in committed} == committed
+    assert SimDriver(world, PROMISE, "run", "last").finish() == "finished"
+    assert_whole(world)
+
+
+def frozen_at(kind, purpose, request):
+    """A driver that stopped right before a request, 40 s ago."""
+    world = World(kind)
+    if purpose != "run":
+        SimDriver(world, PROMISE, "run", "first", twice=True).finish()
+        world.advance(100_000)
+    frozen = SimDriver(world, PROMISE, purpose, "frozen")
+    frozen.go_on_until(request)
+    assert frozen.bucket.at.startswith(request)
+    world.advance(40)
+    return world, frozen
+
+
+@pytest.mark.parametrize("kind", ["racy", "ignoring"])
+def test_candidates_that_freeze_at_any_request_never_drive_together(kind):
+    """One is frozen before each of its requests in turn; another comes and claims, then the first goes on."""
+    for stop in range(1, 12):
+        world = World(kind)
+        first, second = (SimDriver(world, PROMISE, "run", host) for host in ("a", "b"))
+        for _ in range(stop):
+            first.step()
+        second.go_on_until("put manifest")
+        first.go_on_until("put manifest")
+        driving = [driver for driver in (first, second) if driver.alive and driver._lease.is_fresh]
+        assert len(driving) == 1, f"after {stop} requests"
