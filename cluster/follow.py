@@ -109,6 +109,8 @@ def summary(end: Mapping[str, Any]) -> str:
             f"  in all      {totals['ok']:,} images ok, {totals['failed']:,} failed, {totals['filtered']:,} filtered; "
             f"{count(totals['data_files'], 'file')}, {size(totals['data_bytes'])}"
         )
+        if errors := totals["errors"]:
+            lines.append("  no image    " + ", ".join(f"{number:,} for {code}" for code, number in errors.items()))
     if end.get("made"):
         steady = f" ({rate(end['steady_rate'])} once a worker was ready)" if end.get("steady_rate") else ""
         lines.append(

@@ -7,7 +7,7 @@ Both are written when the job is complete, under the lease, and removed before `
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice, zip_longest
@@ -53,6 +53,8 @@ class Totals:
     shards: int
     data_files: int
     data_bytes: int
+    errors: Mapping[str, int]
+    """Rows without an image, by their error code, the most frequent first."""
 
     @property
     def failed_share(self) -> float:
@@ -64,6 +66,7 @@ class Totals:
 class _Entry:
     rows: list[dict[str, Any]]
     statuses: Counter[str]
+    errors: Counter[str]
 
 
 def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> Totals:
@@ -73,6 +76,7 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
     `publish` does what else a finished job needs: the index comes last, so that where it is, all is.
     """
     statuses: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
     shards = files = data_bytes = 0
     with (
         bucket.upload(SHARDS_KEY) as tars,
@@ -89,6 +93,7 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
             data_bytes += sum(row["bytes"] for row in data)
             for entry in entries:
                 statuses.update(entry.statuses)
+                errors.update(entry.errors)
         totals = Totals(
             images=statuses.total(),
             ok=statuses["ok"],
@@ -97,6 +102,7 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
             shards=shards,
             data_files=files,
             data_bytes=data_bytes,
+            errors=dict(errors.most_common()),
         )
         fence()
         listed = tars.complete()
@@ -196,9 +202,10 @@ def _entry(bucket: Bucket, info: ObjectInfo) -> _Entry:
         "sha256": hashlib.sha256(data).hexdigest(),
         "etag": info.etag,
     }
+    errors = Counter(code for code in shard.table["error_code"].to_pylist() if code)
     rows = [own, *({"kind": "data", **asdict(file)} for file in header.files)]
     common = {"shard": header.shard.index, "attempt": header.attempt}
-    return _Entry([{**common, **row} for row in rows], Counter(shard.table["status"].to_pylist()))
+    return _Entry([{**common, **row} for row in rows], Counter(shard.table["status"].to_pylist()), errors)
 
 
 def _in_groups(items: Iterable[T]) -> Iterator[list[T]]:

@@ -51,7 +51,14 @@ def test_a_line_every_ten_seconds_without_a_terminal(monkeypatch):
 def test_the_summary_says_what_the_start_cost():
     end = {
         "message": "finished",
-        "totals": {"ok": 1990, "failed": 10, "filtered": 0, "data_files": 2, "data_bytes": 1_234_567},
+        "totals": {
+            "ok": 1990,
+            "failed": 10,
+            "filtered": 0,
+            "data_files": 2,
+            "data_bytes": 1_234_567,
+            "errors": {"LM1003": 7, "LM1601": 3},
+        },
         "made": 2000,
         "wall": 125.0,
         "rate": 16.0,
@@ -61,6 +68,7 @@ def test_the_summary_says_what_the_start_cost():
     assert summary(end).splitlines() == [
         "finished",
         "  in all      1,990 images ok, 10 failed, 0 filtered; 2 files, 1.2 MB",
+        "  no image    7 for LM1003, 3 for LM1601",
         "  this run    2,000 images in 2 min 05 s: 16.0 images/s (20.0 images/s once a worker was ready)",
         "  workers     generate 90% (1 min 30 s), load 10% (9.9 s)",
     ]
