@@ -109,6 +109,14 @@ class Dispatch:
         return None
 
 
+def suspects_of(announced: Mapping[int, tuple[str, ...] | None]) -> set[int]:
+    """The shards of a dead worker that may have killed it: those with images on the device; if there are none, those
+    that had begun; if there are none either, all."""
+    on_device = {index for index, keys in announced.items() if keys}
+    begun = {index for index, keys in announced.items() if keys is not None}
+    return on_device or begun or set(announced)
+
+
 def _killer(deaths: int) -> Problem:
     return Problem(
         "LM1606",

@@ -13,7 +13,7 @@ from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardReport
 from jobs.catalog import Catalog
 from jobs.commit import Committer, DataMissing
-from jobs.dispatch import Dispatch
+from jobs.dispatch import Dispatch, suspects_of
 from jobs.leash import Leash
 from jobs.plan import Plan
 from jobs.pool import Beaten, Broke, Died, Event, Made, Ready, WorkerPool
@@ -237,14 +237,6 @@ class Driver:
                 self._dispatch.struck(shard, announced or ())
             else:
                 self._dispatch.give_back(shard)
-
-
-def suspects_of(announced: Mapping[int, tuple[str, ...] | None]) -> set[int]:
-    """The shards of a dead worker that may have killed it: those with images on the device; if there are none, those
-    that had begun; if there are none either, all."""
-    on_device = {index for index, keys in announced.items() if keys}
-    begun = {index for index, keys in announced.items() if keys is not None}
-    return on_device or begun or set(announced)
 
 
 def _stillborn(model: str, reason: str) -> Problem:

@@ -3,8 +3,7 @@
 import pytest
 
 from actors.errors import Problem, RunError, StorageError
-from jobs.dispatch import STRIKES, UNEXPLAINED, Dispatch
-from jobs.driver import suspects_of
+from jobs.dispatch import STRIKES, UNEXPLAINED, Dispatch, suspects_of
 from jobs.plan import Plan
 from jobs.retry import Rework
 
