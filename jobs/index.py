@@ -41,6 +41,10 @@ SCHEMA = pa.schema(
     ]
 )
 
+DAMAGED = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
+"""What a bit that flipped in an index comes out as. Its pages carry checksums, its footer does not: there it may be the
+name of a column that is another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
@@ -106,7 +110,8 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
         )
         fence()
         listed = tars.complete()
-        footer = {"schema_version": str(SCHEMA_VERSION), "totals": json.dumps(asdict(totals)), "shards": listed.etag}
+        words = {"totals": json.dumps(asdict(totals)), "shards": listed.etag}
+        footer = {"schema_version": str(SCHEMA_VERSION), **words, "sha256": _digest(words)}
         writer.add_key_value_metadata(footer)
         writer.close()
         publish(totals)
@@ -134,15 +139,21 @@ def read_totals(bucket: Bucket) -> Totals | None:
         with bucket.open(KEY) as file:
             index = pq.ParquetFile(file, page_checksum_verification=True)
             found = ((info.key, info.etag) for info in bucket.list(PREFIX))
-            footer = index.metadata.metadata
+            footer = {name.decode(): value.decode() for name, value in index.metadata.metadata.items()}
             listed = bucket.head(SHARDS_KEY)
-            if listed is None or footer[b"shards"].decode() != listed.etag:
+            words = {"totals": footer["totals"], "shards": footer["shards"]}
+            if listed is None or footer["shards"] != listed.etag or footer["sha256"] != _digest(words):
                 return None
             if not _same(_described(index, "metadata", "file", "etag"), found):
                 return None
-            return Totals(**json.loads(footer[b"totals"]))
-    except (NotFound, pa.ArrowInvalid, OSError):  # not there, or damaged: it can be made again
+            return Totals(**json.loads(footer["totals"]))
+    except (NotFound, *DAMAGED):  # it can be made again
         return None
+
+
+def _digest(words: Mapping[str, str]) -> str:
+    """Of what the footer says, which no checksum of Parquet's covers."""
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
 
 def is_current(bucket: Bucket) -> bool:
@@ -157,7 +168,7 @@ def is_current(bucket: Bucket) -> bool:
             named = (file for file in _described(index, "data", "file") if file[0].endswith(".tar"))
             listed = ((tar,) for tar in tars(bucket))
             return _same(_described(index, "metadata", "file", "bytes"), found) and _same(named, listed)
-    except (NotFound, pa.ArrowInvalid, OSError):  # not there, or damaged
+    except (NotFound, *DAMAGED):
         return False
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from actors import metadata
 from actors.errors import InputError
@@ -237,3 +239,22 @@ def test_a_moved_output_is_still_whole(tmp_path):
     assert drive(moved).ends[-1][0] == 0
     assert len(read_rows(moved)) == 6
     assert faults(moved) == []
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_an_index_with_a_flipped_bit_never_stands_in_the_way(sound, data):
+    bucket, index_bytes = sound
+    damaged = bytearray(index_bytes)
+    place = data.draw(st.integers(0, len(damaged) * 8 - 1))
+    damaged[place // 8] ^= 1 << place % 8
+    bucket.put("index.parquet", bytes(damaged))
+    assert index.read_totals(bucket) is None or index.read_totals(bucket).shards == 2
+    index.is_current(bucket)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    spec = finished(tmp_path_factory.mktemp("sound"), 6)
+    bucket = open_bucket(spec.output)
+    return bucket, bucket.get("index.parquet")
