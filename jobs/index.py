@@ -8,10 +8,9 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice, zip_longest
-from typing import Any, TypeVar
+from itertools import zip_longest
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,13 +20,10 @@ from actors.errors import NotFound
 from actors.records import SCHEMA_VERSION
 from actors.storage.bucket import Bucket, Fence, ObjectInfo
 from jobs.catalog import PREFIX
+from jobs.readers import in_groups, read_all
 
-T = TypeVar("T")
 KEY = "index.parquet"
 SHARDS_KEY = "shards.txt"
-READERS = 16
-AT_ONCE = 256
-"""Metadata files in memory while the index is built: about 200 kB each."""
 SCHEMA = pa.schema(
     [
         ("shard", pa.int64()),
@@ -87,7 +83,7 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
         bucket.upload(KEY) as upload,
         pq.ParquetWriter(_Sink(upload), SCHEMA, compression="zstd", write_page_checksum=True) as writer,
     ):
-        for entries in _in_groups(_entries(bucket)):
+        for entries in in_groups(read_all(bucket.list(PREFIX), lambda info: _entry(bucket, info))):
             rows = [row for entry in entries for row in entry.rows]
             writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
             data = [row for row in rows if row["kind"] == "data"]
@@ -195,12 +191,6 @@ def _same(described: Iterable[tuple[Any, ...]], found: Iterable[tuple[Any, ...]]
     return all(one == other for one, other in zip_longest(described, found))
 
 
-def _entries(bucket: Bucket) -> Iterator[_Entry]:
-    with ThreadPoolExecutor(READERS, thread_name_prefix="index") as readers:
-        for infos in _in_groups(bucket.list(PREFIX)):
-            yield from readers.map(lambda info: _entry(bucket, info), infos)
-
-
 def _entry(bucket: Bucket, info: ObjectInfo) -> _Entry:
     data = bucket.get(info.key)
     shard = metadata.read_metadata(data)
@@ -217,12 +207,6 @@ def _entry(bucket: Bucket, info: ObjectInfo) -> _Entry:
     rows = [own, *({"kind": "data", **asdict(file)} for file in header.files)]
     common = {"shard": header.shard.index, "attempt": header.attempt}
     return _Entry([{**common, **row} for row in rows], Counter(shard.table["status"].to_pylist()), errors)
-
-
-def _in_groups(items: Iterable[T]) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while group := list(islice(iterator, AT_ONCE)):
-        yield group
 
 
 class _Sink:

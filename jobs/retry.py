@@ -1,17 +1,13 @@
 """Retry: which images of an output are worth another attempt."""
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import PurePosixPath
 
 from actors import metadata
 from actors.storage.bucket import Bucket, ObjectInfo
 from jobs.catalog import PREFIX
-
-READERS = 16
-AT_ONCE = 256
+from jobs.readers import read_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +23,8 @@ def find_rework(bucket: Bucket, only: str) -> Mapping[int, Rework]:
 
     Memory grows with the rows that failed, not with the job.
     """
-    return {shard: rework for shard, rework in _read_all(bucket, only) if rework.keys}
-
-
-def _read_all(bucket: Bucket, only: str) -> Iterator[tuple[int, Rework]]:
-    infos = bucket.list(PREFIX)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="retry") as readers:
-        while group := list(islice(infos, AT_ONCE)):
-            yield from readers.map(lambda info: _read(bucket, info, only), group)
+    found = read_all(bucket.list(PREFIX), lambda info: _read(bucket, info, only))
+    return {shard: rework for shard, rework in found if rework.keys}
 
 
 def _read(bucket: Bucket, info: ObjectInfo, only: str) -> tuple[int, Rework]:
