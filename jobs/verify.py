@@ -6,9 +6,7 @@ import math
 import random
 import tarfile
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from actors import metadata
@@ -20,9 +18,9 @@ from jobs import index
 from jobs.catalog import Catalog
 from jobs.clean import data_files, unreferenced
 from jobs.manifest import Manifest
+from jobs.readers import read_all
 
 READERS = 8
-AT_ONCE = 64
 TAR_BLOCK = 1024 * 1024
 
 Row = Mapping[str, Any]
@@ -59,13 +57,10 @@ def verify(bucket: Bucket, manifest: Manifest, sample: float = 1.0, seed: int = 
     files = _Files(bucket)
     work = ((shard, files.of(shard), hashes.get(shard.index)) for shard in shards)
     ends: dict[int, int] = {}
-    with ThreadPoolExecutor(READERS, thread_name_prefix="verify") as readers:
-        while group := list(islice(work, AT_ONCE)):
-            for (shard, *_), checked in zip(
-                group, readers.map(lambda item: _check(bucket, manifest, *item), group), strict=True
-            ):
-                yield checked
-                yield from _overlap(shard, checked, ends)
+    found = read_all(work, lambda item: (item[0], _check(bucket, manifest, *item)), readers=READERS)
+    for shard, checked in found:
+        yield checked
+        yield from _overlap(shard, checked, ends)
     if sample == 1:
         yield Checked(orphans=tuple(files.unclaimed()))
 
