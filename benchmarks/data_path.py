@@ -3,8 +3,9 @@
 `python -m benchmarks.data_path [folder|s3]`. Everything runs on the same cores in turns, and ratios are of medians:
 
 - `folder`: images/s of encode + tar + hashes + metadata, over those of a plain pool of threads of the same encoder.
-- `s3`: the same to a server on loopback (rclone, which shares the cores), over those of the slower of encoding alone
-  and uploading alone: what would be reached if the two overlapped without a loss.
+- `s3`: the same to a server on loopback (rclone), over those of the slower of encoding alone and uploading alone: what
+  would be reached if the two overlapped without a loss. The server has a core of its own, as a store has machines of
+  its own, and all that is compared has the other cores.
 """
 
 import os
@@ -12,10 +13,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
+from threading import Lock
 from typing import Any, get_args
 
 import pyarrow as pa
@@ -29,31 +31,42 @@ from actors.storage.opening import open_bucket
 from actors.writer import ShardWriter
 from benchmarks.natural import Pixels, natural_images, null_model
 from benchmarks.timing import interleaved, print_table, write_results
+from jobs.driver import IN_HAND
 
-CORES = len(os.sched_getaffinity(0))
 DIFFERENT = 4
 ROUNDS = 5
-IMAGES = {"webp": 120, "png": 400, "jpeg": 1000}
+SHARDS = 4
+IMAGES = {"webp": 320, "png": 960, "jpeg": 1920}
 """Of 512 pixels in a round: a second or two. Of 1024, a quarter as many."""
 
 
-def write_shard(bucket: Bucket, images: list[Pixels], count: int, settings: EncodingSettings) -> None:
-    """A shard as a worker writes it."""
-    shard = Shard(0, 0, 0, count)
-    with (
-        ThreadPoolExecutor(CORES) as pool,
-        ShardWriter(bucket, shard, "bench", sink="webdataset", encoding=settings, executor=pool) as writer,
-    ):
-        for number, pixels in enumerate(null_model(images, count)):
-            writer.add(_row(number, pixels), pixels)
-        rows, files = writer.finish()
-    data = metadata.metadata_file(rows, pa.schema([]), shard=shard, attempt="bench", files=files)
-    bucket.put(metadata.key(shard), data)
+def cores() -> int:
+    """On how many of them this process may run."""
+    return len(os.sched_getaffinity(0))
+
+
+def write_shards(bucket: Bucket, images: list[Pixels], count: int, settings: EncodingSettings) -> None:
+    """Shards as a worker writes them: one is stored to its end while the next is being encoded."""
+    turn = Lock()
+
+    def write(number: int) -> None:
+        shard = Shard(number, 0, 0, count // SHARDS)
+        with ShardWriter(bucket, shard, "bench", sink="webdataset", encoding=settings, executor=encoders) as writer:
+            with turn:
+                for row, pixels in enumerate(null_model(images, count // SHARDS)):
+                    writer.add(_row(row, pixels), pixels)
+            rows, files = writer.finish()
+        data = metadata.metadata_file(rows, pa.schema([]), shard=shard, attempt="bench", files=files)
+        bucket.put(metadata.key(shard), data)
+
+    with ThreadPoolExecutor(cores()) as encoders, ThreadPoolExecutor(IN_HAND) as shards:
+        for _ in shards.map(write, range(SHARDS)):
+            pass
 
 
 def encode_alone(images: list[Pixels], count: int, settings: EncodingSettings) -> None:
     """The same images, and nothing done with them."""
-    with ThreadPoolExecutor(CORES) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for _ in pool.map(partial(encode, settings=settings), null_model(images, count)):
             pass
 
@@ -103,7 +116,7 @@ def to_folder() -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             candidates = {
                 "encode alone": partial(encode_alone, images, count, settings),
-                "lightmill": partial(write_shard, open_bucket(folder), images, count, settings),
+                "lightmill": partial(write_shards, open_bucket(folder), images, count, settings),
             }
             rate = _in_turns(count, candidates)
         yield {"to": "folder", "format": name, "size": size, **rate, "ratio": rate["lightmill"] / rate["encode alone"]}
@@ -118,7 +131,7 @@ def to_s3() -> Iterator[dict[str, Any]]:
             candidates = {
                 "encode alone": partial(encode_alone, images, count, settings),
                 "upload alone": partial(upload_alone, bucket, encoded, count),
-                "lightmill": partial(write_shard, bucket, images, count, settings),
+                "lightmill": partial(write_shards, bucket, images, count, settings),
             }
             rate = _in_turns(count, candidates)
             ideal = min(rate["encode alone"], rate["upload alone"])
@@ -130,7 +143,12 @@ def _loopback_bucket() -> Iterator[Bucket]:
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from servers.rclone import rclone_server
 
-    with rclone_server() as server:
+    everywhere = os.sched_getaffinity(0)
+    with ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, everywhere)
+        os.sched_setaffinity(0, {max(everywhere)})  # which the server inherits
+        server = stack.enter_context(rclone_server())
+        os.sched_setaffinity(0, everywhere - {max(everywhere)} or everywhere)
         os.environ.update(server.environment(server.endpoint))
         yield open_bucket(f"s3://{server.create_bucket()}/data")
 

@@ -38,7 +38,9 @@ class Upload(Protocol):
 
     seconds_waited: float
 
-    def write(self, data: bytes | memoryview) -> None: ...
+    def write(self, data: bytes | memoryview) -> None:
+        """The next bytes. They are kept as they are until they are sent: nobody changes them from here on."""
+        ...
 
     def complete(self) -> ObjectInfo: ...
 

@@ -37,7 +37,9 @@ class S3Upload:
         self._client = bucket.client
         self._key = key
         self._name = bucket.name(key)
-        self._filling = bytearray()
+        self._filling: list[memoryview] = []
+        """The next part, in pieces: joining them once costs half of growing a buffer by them."""
+        self._filled = 0
         self._size = 0
         self._upload_id: str | None = None
         self._parts: list[Future[dict[str, Any]]] = []
@@ -50,16 +52,17 @@ class S3Upload:
         view = memoryview(data).cast("B")
         self._size += len(view)
         while view:
-            room = part_bytes(len(self._parts) + 1) - len(self._filling)
-            self._filling += view[:room]
-            if len(view) >= room:
+            room = part_bytes(len(self._parts) + 1) - self._filled
+            piece, view = view[:room], view[room:]
+            self._filling.append(piece)
+            self._filled += len(piece)
+            if len(piece) == room:
                 self._send_part()
-            view = view[room:]
 
     def complete(self) -> ObjectInfo:
         if self._upload_id is None:
             crash.point("upload.complete")
-            info = self._bucket.put(self._key, bytes(self._filling))
+            info = self._bucket.put(self._key, bytes(self._take_part()))
         else:
             if self._filling:
                 self._send_part()
@@ -95,11 +98,16 @@ class S3Upload:
     def _send_part(self) -> None:
         self._upload_id = self._upload_id or self._begin()
         self._hold_back()
-        body, self._filling = self._filling, bytearray()
         number = len(self._parts) + 1
-        part = self._threads.submit(self._put_part, self._upload_id, number, body)
+        part = self._threads.submit(self._put_part, self._upload_id, number, self._take_part())
         self._parts.append(part)
         self._in_flight.add(part)
+
+    def _take_part(self) -> bytearray:
+        body = bytearray().join(self._filling)  # as `bytes`, botocore would make a file of it, read in small blocks
+        self._filling.clear()
+        self._filled = 0
+        return body
 
     def _begin(self) -> str:
         algorithm = {"ChecksumAlgorithm": "SHA256"}
