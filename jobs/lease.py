@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import Self
 
 from actors import crash
-from actors.errors import PreconditionFailed, Problem, RunError, StorageError
-from actors.storage.bucket import Bucket
+from actors.errors import PreconditionFailed, Problem, RunError, Stopped, StorageError
+from actors.storage.bucket import Bucket, Wanted, always
 from actors.storage.probe import StoreClass
 from jobs import claims
 from jobs.claims import NOBODY, Claim, Claims, State
@@ -60,11 +60,14 @@ class Lease:
         purpose: str,
         say: Callable[[str], None] = lambda _: None,
         timer: Timer = REAL_TIME,
+        wanted: Wanted = always,
     ) -> None:
+        """What is no longer `wanted` is not waited for: `acquire` and `require` then raise `Stopped` instead."""
         self._bucket = bucket
         self._store = store
         self._say = say
         self._timer = timer
+        self._wanted = wanted
         self._holder = Holder.here(purpose)
         self._token = uuid.uuid4().hex
         self._epoch = 0
@@ -85,7 +88,11 @@ class Lease:
         self._ending.set()
         self._renewer.join()
         if self._lost is None and not isinstance(error, StorageError):
-            self.release()
+            try:
+                self.release()
+            except StorageError as refusal:
+                said = refusal.problems[0].message
+                self._say(f"the lease could not be given back; it ends by itself in {claims.TTL_SECONDS:.0f} s: {said}")
 
     def acquire(self) -> None:
         """Take the lease, waiting for one that seems to be abandoned. Raises `LeaseHeld` when it is not."""
@@ -96,7 +103,7 @@ class Lease:
             if rival is None:
                 if self._claim(found.newest + 1):
                     return
-                self._timer.sleep(LOOK_SECONDS)
+                self._pause(LOOK_SECONDS)
                 continue
             renewed = watched is not None and _word(watched) != _word(rival)
             if rival.state == "held" and (rival.holder.is_near or renewed):
@@ -106,7 +113,7 @@ class Lease:
                     f"waiting up to {claims.TTL_SECONDS:.0f} s for the lease of {rival.holder}, in case it is gone"
                 )
             watched = rival
-            self._timer.sleep(LOOK_SECONDS)
+            self._pause(LOOK_SECONDS)
 
     @property
     def is_fresh(self) -> bool:
@@ -118,7 +125,7 @@ class Lease:
         while not self.is_fresh:
             if self._lost is not None:
                 raise self._lost
-            self._timer.sleep(POLL_SECONDS)
+            self._pause(POLL_SECONDS)
 
     def renew(self) -> None:
         """Write the claim again; one that has expired is claimed anew. Raises `LeaseLost`, and then for ever."""
@@ -135,6 +142,11 @@ class Lease:
     def release(self) -> None:
         """Give the lease back."""
         self._write(self._key, "released")
+
+    def _pause(self, seconds: float) -> None:
+        if not self._wanted():
+            raise Stopped(Problem("LM1610", "stopped on request while waiting for the lease"))
+        self._timer.sleep(seconds)
 
     def _keep(self) -> None:
         try:

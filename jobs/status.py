@@ -1,5 +1,6 @@
 """Status: how far a job is. The driver's heartbeat in the store, so that it can be read with no cluster alive."""
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -7,10 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
-from actors.errors import NotFound
+from actors.errors import NotFound, StorageError
 from actors.records import SCHEMA_VERSION
 from actors.settings import Settings
 from actors.storage.bucket import Bucket
+
+_log = logging.getLogger(__name__)
 
 KEY = "status.json"
 WRITE_SECONDS = 5.0
@@ -155,8 +158,12 @@ class Progress:
         self._write()
 
     def _write(self) -> None:
-        if self._may_write():
+        if not self._may_write():
+            return
+        try:
             self._bucket.put(KEY, self.status().model_dump_json(indent=1).encode())
+        except StorageError as error:  # it ends no run: what does will say so itself
+            _log.warning("the heartbeat was not written: %s", error)
 
     def _rate(self, done: int) -> float:
         now = time.monotonic()

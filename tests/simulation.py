@@ -207,7 +207,7 @@ class SimBucket:
     def pending_uploads(self):
         return iter(())
 
-    def put(self, key, data, *, if_absent=False, if_match=None, fence=None):
+    def put(self, key, data, *, if_absent=False, if_match=None, fence=None, wanted=None):
         def send():
             return self.world.put(key, bytes(data), if_absent=if_absent, if_match=if_match)
 
@@ -233,7 +233,7 @@ class SimBucket:
             _unheard(send)
         return True
 
-    def upload(self, key):
+    def upload(self, key, wanted=None):
         return SimUpload(self, key)
 
 
