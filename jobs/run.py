@@ -31,7 +31,7 @@ from jobs.leash import Leash
 from jobs.manifest import Manifest
 from jobs.order import RunOrder
 from jobs.promise import make_promise
-from jobs.retry import Rework, find_rework
+from jobs.retry import Rework, find_failures, in_vain, is_lasting
 from jobs.status import Progress
 
 Words = dict[str, Any]
@@ -90,11 +90,14 @@ class _Run:
             return self._retry(manifest, lease)
 
     def _retry(self, manifest: Manifest, lease: Lease) -> Words:
-        rework = find_rework(self._bucket, self._order.only)
-        if not rework:
-            return {"message": f"nothing to retry: no committed row is {self._order.only}"}
+        failures = find_failures(self._bucket, self._order.only)
+        if failures.bad_rows:
+            self._leash.say(str(in_vain(failures, self._bucket.url)))
+        if not failures.rework:
+            other = "other " if failures.bad_rows else ""
+            return {"message": f"nothing to retry: no {other}committed row is {self._order.only}"}
         index.remove(self._bucket, lease.require)
-        return self._make(manifest, lease, Catalog.all_but(rework.keys(), manifest.shards), rework)
+        return self._make(manifest, lease, Catalog.all_but(failures.rework.keys(), manifest.shards), failures.rework)
 
     def _make(
         self,
@@ -170,9 +173,11 @@ def _unfinished(error: LightmillError) -> str:
 
 
 def _too_many(url: str, totals: Totals, allowed: float) -> Problem:
+    again = f"see error_code in the metadata; `lightmill retry {url}` makes the failed ones again"
+    in_vain = "the rows of the table are at fault: put them, mended, into a table and an output of their own"
     return Problem(
         "LM1611",
         f"{totals.failed:,} of {totals.images:,} images failed ({totals.failed_share:.1%}), {allowed:.1%} are allowed",
         where=url,
-        help=f"see error_code in the metadata; `lightmill retry {url}` makes the failed ones again",
+        help=in_vain if all(map(is_lasting, totals.errors)) else again,
     )

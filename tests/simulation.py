@@ -23,7 +23,7 @@ from jobs.catalog import Catalog
 from jobs.commit import Committer
 from jobs.lease import Lease, LeaseLost
 from jobs.manifest import Manifest
-from jobs.retry import find_rework
+from jobs.retry import find_failures
 from jobs.timer import Timer
 from memory_bucket import MemoryBucket
 
@@ -345,7 +345,7 @@ class SimDriver:
         manifest = replace_store(self._promise, self.world.kind).keep(self.bucket, self._lease.require)
         committer = Committer(self.bucket, self._lease, manifest.store)
         if self._purpose == "retry":
-            rework = dict(find_rework(self.bucket, "failed"))
+            rework = dict(find_failures(self.bucket, "failed").rework)
             if rework:
                 index.remove(self.bucket, self._lease.require)
             for shard, work in rework.items():

@@ -18,8 +18,9 @@ from builders import NO_FENCE, drive, finished, make_spec, read_rows
 from jobs import index
 from jobs.clean import find_leftovers, remove
 from jobs.manifest import Manifest
-from jobs.retry import find_rework
+from jobs.retry import find_failures
 from jobs.verify import verify
+from thread_pool import ThreadPool
 
 
 @pytest.fixture
@@ -180,8 +181,40 @@ def test_retry_makes_the_failed_rows_again_and_leaves_the_others_as_they_are(spe
 
 def test_retry_may_be_asked_for_one_kind_of_failure(spec):
     bucket = open_bucket(spec.output)
-    assert {shard: len(rework.keys) for shard, rework in find_rework(bucket, "LM1603").items()} == {0: 1}
-    assert find_rework(bucket, "LM1601") == {}
+    assert {shard: len(rework.keys) for shard, rework in find_failures(bucket, "LM1603").rework.items()} == {0: 1}
+    assert find_failures(bucket, "LM1601").rework == {}
+
+
+def test_retry_starts_nothing_for_rows_that_are_bad_themselves(tmp_path):
+    spec = make_spec(tmp_path, ["colour", "", "grey", " "])
+    assert drive(spec).ends[-1][0] == 0
+    before = read_rows(spec)
+    given = []
+
+    leash = drive(spec, ThreadPool(assigned=given.append), purpose="retry")
+
+    assert leash.ends[-1][0] == 0
+    assert "nothing to retry: no other committed row" in leash.ends[-1][1]["message"]
+    assert [text.splitlines()[0] for text in leash.said] == [
+        "note[LM1615]: 2 failed images cannot be made by trying again, as the rows of the table are at fault: "
+        "2 for LM1003"
+    ]
+    assert "help: put the rows, mended, into a table of their own" in leash.said[0]
+    assert given == []
+    assert read_rows(spec) == before
+
+
+def test_retry_leaves_bad_rows_and_makes_the_others(tmp_path):
+    spec = make_spec(tmp_path, ["colour", "", "boom", "grey"], model="fake:fail=boom")
+    assert drive(spec).ends[-1][0] == 0
+    orders = []
+
+    leash = drive(spec, ThreadPool(assigned=orders.append), purpose="retry")
+
+    assert leash.ends[-1][0] == 0, leash.errors
+    assert any(text.startswith("note[LM1615]: 1 failed image cannot") for text in leash.said)
+    assert [len(order.only) for order in orders] == [1]
+    assert {row["error_code"] for row in read_rows(spec).values() if row["status"] == "failed"} == {"LM1003", "LM1603"}
 
 
 def test_an_index_of_other_metadata_is_no_index(spec, out):
