@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from actors import metadata
 from actors.errors import InputError
 from actors.storage.opening import open_bucket
 from builders import NO_FENCE, drive, finished, make_spec, read_rows
-from jobs import index
+from jobs import card, index
 from jobs.clean import find_leftovers, remove
 from jobs.manifest import Manifest
 from jobs.retry import find_failures
@@ -215,6 +216,20 @@ def test_retry_leaves_bad_rows_and_makes_the_others(tmp_path):
     assert any(text.startswith("note[LM1615]: 1 failed image cannot") for text in leash.said)
     assert [len(order.only) for order in orders] == [1]
     assert {row["error_code"] for row in read_rows(spec).values() if row["status"] == "failed"} == {"LM1003", "LM1603"}
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_the_card_names_the_tars_unless_they_are_too_many(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(card, "MOST_TARS", most)
+    out = Path(finished(tmp_path, 12).output)
+    (out / "images/000000000-0123456789ab.tar").touch()  # of a worker that died
+    _, front, body = (out / "README.md").read_text().split("---\n", 2)
+    (config,) = yaml.safe_load(front)["configs"]
+    tars = (out / "shards.txt").read_text().split()
+    assert len(tars) == 3
+    assert config["data_files"] == [{"split": "train", "path": tars if most == 3 else "metadata/*.parquet"}]
+    assert 'open("shards.txt")' in body
+    assert ("They are 3, too many to be named above" in body) == (most == 2)
 
 
 def test_an_index_of_other_metadata_is_no_index(spec, out):
