@@ -15,7 +15,10 @@ from builders import finished
 from cluster.cli import inspection
 from commands import lightmill, plan
 from jobs import forecast
+from jobs.lease import Lease
+from jobs.manifest import Manifest
 from jobs.status import KEY, Status
+from jobs.verify import verify
 
 COMMANDS = ("run", "plan", "status", "verify", "retry", "clean", "demo")
 HEAVY = (
@@ -312,6 +315,42 @@ def test_clean_says_first_and_removes_then(tmp_path):
     assert f"images/{orphan.name}" in said.out
     assert "1 file, 1.0 kB to be removed" in said.err
     said = lightmill("clean", spec.output, "--json")
+def test_a_sample_is_another_each_time_and_can_be_repeated(tmp_path):
+    spec = finished(tmp_path, 40, shard_size=1)
+    samples = [lightmill("verify", spec.output, "--sample", "0.02", "--json").json for _ in range(8)]
+    assert len({found["seed"] for found in samples}) > 1
+    assert len({sample_of(spec, found["seed"]) for found in samples}) > 1
+
+    seed = samples[0]["seed"]
+    said = lightmill("verify", spec.output, "--sample", "0.02", "--seed", seed)
+    assert said.out.endswith(f"a sample of the shards (--sample 0.02 --seed {seed})\n")
+    assert lightmill("verify", spec.output, "--sample", "0.02", "--seed", seed, "--json").json == samples[0]
+    assert lightmill("verify", spec.output, "--json").json["seed"] is None
+
+
+def sample_of(spec, seed):
+    """The tar that a sample of one shard reads."""
+    bucket = Reads(open_bucket(spec.output))
+    list(verify(bucket, Manifest.load(bucket), 0.02, seed))
+    (tar,) = bucket.streamed
+    return tar
+
+
+class Reads:
+    """A bucket that notes which files are read back."""
+
+    def __init__(self, bucket):
+        self._bucket = bucket
+        self.streamed = []
+
+    def __getattr__(self, name):
+        return getattr(self._bucket, name)
+
+    def stream(self, key):
+        self.streamed.append(key)
+        return self._bucket.stream(key)
+
+
     assert [leftover["key"] for leftover in said.json["leftovers"]] == [f"images/{orphan.name}"]
     assert said.json["removed"]
     assert (orphan.exists(), young.exists()) == (False, True)
