@@ -69,7 +69,8 @@ class Lease:
         self._timer = timer
         self._wanted = wanted
         self._holder = Holder.here(purpose)
-        self._token = uuid.uuid4().hex
+        self.token = uuid.uuid4().hex
+        """This driver's own, in all its claims."""
         self._epoch = 0
         self._key = ""
         self._renewed = float("-inf")
@@ -98,7 +99,7 @@ class Lease:
         """Take the lease, waiting for one that seems to be abandoned. Raises `LeaseHeld` when it is not."""
         watched: Claim | None = None
         while True:
-            found = Claims.read(self._bucket).others(self._token)
+            found = Claims.read(self._bucket).others(self.token)
             rival = max(found.live, key=lambda claim: (claim.epoch, claim.state == "held"), default=None)
             if rival is None:
                 if self._claim(found.newest + 1):
@@ -167,7 +168,7 @@ class Lease:
 
     def _is_superseded(self) -> bool:
         """Whether anybody else has driven since: then what this driver knows may be out of date."""
-        others = Claims.read(self._bucket, since=self._epoch).others(self._token).all
+        others = Claims.read(self._bucket, since=self._epoch).others(self.token).all
         return any(claim.epoch >= self._epoch and claim.state in ("held", "released") for claim in others)
 
     def _claim(self, epoch: int) -> bool:
@@ -192,7 +193,7 @@ class Lease:
             # After a lost reply the store refuses our own retry, although our claim is what it holds.
             info = self._bucket.head(key)
             found = claims.read_claim(self._bucket, info) if info else None
-            return found is not None and found.token == self._token
+            return found is not None and found.token == self.token
         return True
 
     def _stand_for(self, key: str) -> bool:
@@ -210,7 +211,7 @@ class Lease:
         """Whether this claim is the winner among all that can be seen."""
         found = Claims.read(self._bucket)
         mine = next((claim for claim in found.all if claim.info.key == key), None)
-        others = found.others(self._token)
+        others = found.others(self.token)
         return (
             mine is not None
             and not any(other.epoch > epoch and other.state != "withdrawn" for other in others.all)
@@ -218,7 +219,7 @@ class Lease:
         )
 
     def _write(self, key: str, state: State, *, if_absent: bool = False) -> None:
-        self._bucket.put(key, claims.claim_body(state, self._token, self._holder), if_absent=if_absent)
+        self._bucket.put(key, claims.claim_body(state, self.token, self._holder), if_absent=if_absent)
 
 
 def _word(claim: Claim) -> tuple[object, ...]:

@@ -107,7 +107,10 @@ class _Run:
         rework: Mapping[int, Rework] | None = None,
     ) -> Words:
         before = manifest.plan.images_of(catalog)
-        progress = Progress(self._bucket, manifest.spec.name, manifest.images, before, lambda: lease.is_fresh)
+        progress = Progress(
+            self._bucket, manifest.spec.name, manifest.images, before, lambda: lease.is_fresh, lease.token
+        )
+        progress.heartbeat(self._leash.status)  # before Ray starts: until then the last run's word would stand
         try:
             if not catalog.complete:
                 self._generate(manifest, Committer(self._bucket, lease, manifest.store), catalog, progress, rework)

@@ -12,6 +12,7 @@ from actors.errors import NotFound, StorageError
 from actors.records import SCHEMA_VERSION
 from actors.settings import Settings
 from actors.storage.bucket import Bucket
+from jobs.claims import Claims
 
 _log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ TELL_SECONDS = 0.5
 WINDOW_SECONDS = 60.0
 """Over which images per second are counted: long enough to smooth batches, short enough to follow a change."""
 
+DRIVERS = ("run", "retry")
+"""Purposes of a lease whose holder writes a heartbeat; `clean` does not."""
 State = Literal["starting", "running", "stopping", "stopped", "finished", "failed"]
 
 
@@ -45,6 +48,8 @@ class Status(Settings):
     started_at: datetime
     updated_at: datetime
     message: str = ""
+    driver: str = ""
+    """The token of the lease under which this was written."""
 
     @classmethod
     def load(cls, bucket: Bucket) -> Self | None:
@@ -54,6 +59,11 @@ class Status(Settings):
         except NotFound:
             return None
 
+    def is_outdated(self, bucket: Bucket) -> bool:
+        """Whether another driver has begun since, or stands for the lease, and has not written a word yet."""
+        begun = Claims.read(bucket).others(self.driver).live
+        return any(claim.holder.purpose in DRIVERS for claim in begun)
+
 
 class Progress:
     """Counts what happens in this run, and writes the heartbeat in the background, never waiting for the store.
@@ -62,12 +72,19 @@ class Progress:
     """
 
     def __init__(
-        self, bucket: Bucket, name: str, total: int, committed: int, may_write: Callable[[], bool] = lambda: True
+        self,
+        bucket: Bucket,
+        name: str,
+        total: int,
+        committed: int,
+        may_write: Callable[[], bool] = lambda: True,
+        driver: str = "",
     ) -> None:
-        """`may_write`: whether this driver still is the one to speak for the output."""
+        """`may_write`: whether this driver still is the one to speak for the output; `driver`: its lease's token."""
         self._bucket = bucket
         self._may_write = may_write
         self._name = name
+        self._driver = driver
         self._total = total
         self._committed = self._before = committed
         self._failed = 0
@@ -139,6 +156,7 @@ class Progress:
             started_at=self._started,
             updated_at=datetime.now(UTC),
             message=self.message,
+            driver=self._driver,
         )
 
     def heartbeat(self, tell: Callable[[Mapping[str, Any]], None]) -> None:

@@ -119,11 +119,16 @@ def _remove(bucket: "Bucket", manifest: "Manifest") -> "list[Leftover]":
 
 
 def _status(bucket: "Bucket") -> "Status":
+    """The last heartbeat. A run that holds the lease and has not written one yet is starting, whatever the last one
+    came to."""
+    from cluster.follow import OVER
     from jobs.status import Status
 
     found = Status.load(bucket)
     if found is None:
         raise InputError(nothing_here(bucket.url))
+    if found.state in OVER and found.is_outdated(bucket):
+        return found.model_copy(update={"state": "starting", "message": ""})
     return found
 
 

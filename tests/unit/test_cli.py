@@ -283,38 +283,38 @@ def test_watch_goes_on_until_the_run_is_over(tmp_path, monkeypatch):
     assert said.err.count("no heartbeat") == 1
 
 
+@pytest.mark.parametrize("purpose", ["run", "retry", "clean"])
+def test_the_last_word_of_an_earlier_run_ends_no_watch_once_the_next_has_begun(tmp_path, monkeypatch, purpose):
+    put_status(tmp_path, state="stopped", driver="earlier")
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        put_status(tmp_path, state="finished", done=100, driver=lease.token)
+
+    monkeypatch.setattr(inspection.time, "sleep", nap)
+    with Lease(open_bucket(str(tmp_path)), "strong", purpose) as lease:
+        shown = lightmill("status", tmp_path).out.split()[1]
+        said = lightmill("status", tmp_path, "--watch")
+    if purpose == "clean":  # which makes nothing
+        assert (shown, naps) == ("stopped:", [])
+    else:
+        assert (shown, len(naps)) == ("starting:", 1)
+        assert said.out.startswith("cats  finished: 100/100 images")
+
+
+def test_the_last_word_of_a_driver_that_still_holds_the_lease_is_its_last(tmp_path):
+    with Lease(open_bucket(str(tmp_path)), "strong", "run") as lease:
+        put_status(tmp_path, state="finished", done=100, driver=lease.token)
+        assert lightmill("status", tmp_path, "--watch").out.startswith("cats  finished")
+
+
 def test_verify_of_a_sound_output(done):
     said = lightmill("verify", done.output)
     assert (said.status, said.err) == (0, "sound\n")
     assert said.out.startswith("10 of 10 rows read back")
 
 
-def test_verify_names_a_fault_and_is_exit_status_1(tmp_path):
-    spec = finished(tmp_path)
-    tar = next(Path(spec.output, "images").glob("*.tar"))
-    data = bytearray(tar.read_bytes())
-    data[600] ^= 1
-    tar.write_bytes(data)
-    said = lightmill("verify", spec.output, "--json")
-    assert said.status == 1
-    assert set(said.codes) <= {"LM1805", "LM1806"}
-    assert f"images/{tar.name}" in said.err
-    assert (said.json["sound"], said.json["faults"][0]["where"]) == (False, f"images/{tar.name}")
-
-
-def test_clean_says_first_and_removes_then(tmp_path):
-    spec = finished(tmp_path)
-    orphan = Path(spec.output, "images", "000000000-0123456789ab.tar")
-    orphan.write_bytes(b"x" * 1000)
-    young = orphan.with_name("000000001-0123456789ab.tar")
-    young.write_bytes(b"y")
-    long_ago = (datetime.now() - timedelta(days=2)).timestamp()
-    os.utime(orphan, (long_ago, long_ago))
-    said = lightmill("clean", spec.output, "--dry-run")
-    assert (said.status, orphan.exists()) == (0, True)
-    assert f"images/{orphan.name}" in said.out
-    assert "1 file, 1.0 kB to be removed" in said.err
-    said = lightmill("clean", spec.output, "--json")
 def test_a_sample_is_another_each_time_and_can_be_repeated(tmp_path):
     spec = finished(tmp_path, 40, shard_size=1)
     samples = [lightmill("verify", spec.output, "--sample", "0.02", "--json").json for _ in range(8)]
@@ -351,6 +351,32 @@ class Reads:
         return self._bucket.stream(key)
 
 
+def test_verify_names_a_fault_and_is_exit_status_1(tmp_path):
+    spec = finished(tmp_path)
+    tar = next(Path(spec.output, "images").glob("*.tar"))
+    data = bytearray(tar.read_bytes())
+    data[600] ^= 1
+    tar.write_bytes(data)
+    said = lightmill("verify", spec.output, "--json")
+    assert said.status == 1
+    assert set(said.codes) <= {"LM1805", "LM1806"}
+    assert f"images/{tar.name}" in said.err
+    assert (said.json["sound"], said.json["faults"][0]["where"]) == (False, f"images/{tar.name}")
+
+
+def test_clean_says_first_and_removes_then(tmp_path):
+    spec = finished(tmp_path)
+    orphan = Path(spec.output, "images", "000000000-0123456789ab.tar")
+    orphan.write_bytes(b"x" * 1000)
+    young = orphan.with_name("000000001-0123456789ab.tar")
+    young.write_bytes(b"y")
+    long_ago = (datetime.now() - timedelta(days=2)).timestamp()
+    os.utime(orphan, (long_ago, long_ago))
+    said = lightmill("clean", spec.output, "--dry-run")
+    assert (said.status, orphan.exists()) == (0, True)
+    assert f"images/{orphan.name}" in said.out
+    assert "1 file, 1.0 kB to be removed" in said.err
+    said = lightmill("clean", spec.output, "--json")
     assert [leftover["key"] for leftover in said.json["leftovers"]] == [f"images/{orphan.name}"]
     assert said.json["removed"]
     assert (orphan.exists(), young.exists()) == (False, True)
