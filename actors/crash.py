@@ -10,9 +10,11 @@ from collections import Counter
 EXIT_STATUS = 137
 """What a shell reports for a process that was killed with SIGKILL."""
 
+VARIABLE = "LIGHTMILL_CRASH"
+
 _armed: dict[str, int] = {
     name: int(times or 1)
-    for name, _, times in (entry.partition(":") for entry in os.environ.get("LIGHTMILL_CRASH", "").split(",") if entry)
+    for name, _, times in (entry.partition(":") for entry in os.environ.get(VARIABLE, "").split(",") if entry)
 }
 _passed: Counter[str] = Counter()
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from actors import tar
 from actors.records import DataFile
-from actors.storage.bucket import Bucket, ObjectInfo, Upload
+from actors.storage.bucket import Bucket, ObjectInfo, Upload, Wanted
 
 JOIN_BELOW = 64 * 1024
 """Bytes that are collected before they are written: a write costs 5 us, copying 64 KiB as much."""
@@ -28,7 +28,11 @@ class EncodedImage:
 
 
 class Sink(Protocol):
-    """Takes the images of one attempt in order. Used by one thread."""
+    """Takes the images of one attempt in order. Used by one thread.
+
+    Each is made with a `wanted` that says whether a store which is away is still to be waited for: what turns false
+    before `abort` is called lets that thread come back in seconds.
+    """
 
     def append(self, image: EncodedImage, row: dict[str, Any]) -> None:
         """Store the image, and say in its row where."""
@@ -46,8 +50,9 @@ class Sink(Protocol):
 class TarSink:
     """WebDataset: `<key>.webp` and `<key>.json` side by side in one tar. Without images there is no tar."""
 
-    def __init__(self, bucket: Bucket, stem: str) -> None:
+    def __init__(self, bucket: Bucket, stem: str, wanted: Wanted) -> None:
         self._bucket = bucket
+        self._wanted = wanted
         self._file = f"images/{stem}.tar"
         self._upload: Upload | None = None
         self._digest = hashlib.sha256()
@@ -58,7 +63,7 @@ class TarSink:
 
     def append(self, image: EncodedImage, row: dict[str, Any]) -> None:
         if self._upload is None:
-            self._upload = self._bucket.upload(self._file)
+            self._upload = self._bucket.upload(self._file, self._wanted)
         row.update(file=self._file, file_offset=self._bytes + tar.BLOCK, file_length=len(image.data))
         before, data, padding = tar.member(f"{image.key}.{image.format}", image.data)
         self._take(before)
@@ -106,8 +111,9 @@ class FilesSink:
     shard's metadata says the same. After `abort` the objects already put remain, under a name that nothing refers to.
     """
 
-    def __init__(self, bucket: Bucket, stem: str) -> None:
+    def __init__(self, bucket: Bucket, stem: str, wanted: Wanted) -> None:
         self._bucket = bucket
+        self._wanted = wanted
         self._folder = f"images/{stem}"
         self._files: list[DataFile] = []
         self._pool = ThreadPoolExecutor(PUTS_IN_FLIGHT, thread_name_prefix="put")
@@ -118,7 +124,7 @@ class FilesSink:
         row.update(file=file, file_offset=0, file_length=len(image.data))
         if len(self._puts) == PUTS_IN_FLIGHT:
             self._puts.popleft().result()
-        self._puts.append(self._pool.submit(self._bucket.put, file, image.data))
+        self._puts.append(self._pool.submit(self._bucket.put, file, image.data, wanted=self._wanted))
         self._files.append(DataFile(file, 1, len(image.data), image.sha256))
 
     def finish(self) -> tuple[DataFile, ...]:

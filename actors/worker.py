@@ -44,7 +44,7 @@ class Worker:
         self._reading = threading.Lock()
         self._stopping = threading.Event()
         self._device = Device(lambda: load_model(recipe.model), self._clock, recipe.batch_timeout_seconds)
-        self._bucket = open_bucket(recipe.output, recipe.storage)
+        self._bucket = open_bucket(recipe.output, recipe.storage, wanted=lambda: not self._stopping.is_set())
         self._carried = _carried(recipe)
         self._reader = TableReader(recipe.table, recipe.columns, recipe.overrides, recipe.storage)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
@@ -57,7 +57,10 @@ class Worker:
         """Return, which a frozen process does not."""
 
     def stop(self) -> None:
-        """Let every `run` raise `Stopped` after the batch that is on the device, and leave nothing behind."""
+        """Let every `run` raise `Stopped` after the batch that is on the device, and leave nothing behind.
+
+        One that has generated all goes on with its upload, while the store takes it: nothing is tried again from here.
+        """
         self._stopping.set()
 
     def run(self, order: ShardOrder) -> Iterator[Beat | ShardReport]:

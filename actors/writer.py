@@ -65,7 +65,8 @@ class ShardWriter:
         executor: Executor,
         backlog_bytes: int = BACKLOG_BYTES,
     ) -> None:
-        self._sink: Sink = SINKS[sink](bucket, f"{shard.name}-{attempt}")
+        self._aborted = False
+        self._sink: Sink = SINKS[sink](bucket, f"{shard.name}-{attempt}", lambda: not self._aborted)
         self._with_sidecar = sink == "webdataset"
         self._encoding = encoding
         self._executor = executor
@@ -73,7 +74,6 @@ class ShardWriter:
         self._rows: list[Row] = []
         self._group = _Group()
         self._queue: SimpleQueue[_Group | None] = SimpleQueue()
-        self._aborted = False
         self._finished = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{shard.name}")
         self._stored = self._thread.submit(self._store)
@@ -117,7 +117,7 @@ class ShardWriter:
         return self._rows, files
 
     def abort(self) -> None:
-        """Stop, and remove what was not finished."""
+        """Stop, and remove what was not finished. A store that is away is not waited for."""
         self._aborted = True
         self._queue.put(None)
         self._thread.shutdown()

@@ -51,6 +51,19 @@ def problems(error: ValidationError, origin: Origin) -> Iterator[Problem]:
             yield _problem(detail, origin)
 
 
+def strays(variables: Iterable[str], prefix: str, environment: Mapping[str, Any]) -> Iterator[Problem]:
+    """One problem for each variable with our prefix that has set nothing in `environment`."""
+    known = [f"{prefix}{name.upper()}" for name in JobSpec.model_fields]
+    for variable in variables:
+        path = variable[len(prefix) :].lower().split("__")
+        if not _reaches(environment, tuple(path)):
+            close = difflib.get_close_matches(variable.upper(), known, n=1)
+            action = f"did you mean {close[0]}?" if close else f"unset it; known here: {', '.join(known)}"
+            yield Problem(
+                "LM1101", f'unknown key "{".".join(path)}"', where=f"{variable} in the environment", help=action
+            )
+
+
 def _problem(detail: ErrorDetails, origin: Origin) -> Problem:
     loc = detail["loc"]
     name, where = _name(loc), origin.place(loc)

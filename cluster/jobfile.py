@@ -9,12 +9,15 @@ import yaml
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
+from actors import crash
 from actors.errors import InputError, Problem, UsageError
 from actors.settings import ModelSettings
-from cluster.faults import Origin, problems
+from cluster.faults import Origin, problems, strays
 from jobs.spec import JobSpec
 
 ENV_PREFIX = "LIGHTMILL_"
+OTHERS_OF_OURS = frozenset({crash.VARIABLE})
+"""Variables with our prefix that are no fields of a job."""
 OF_A_MODEL = frozenset(ModelSettings.model_fields)
 EXAMPLE_OF_JSON = """write it as JSON, such as LIGHTMILL_OVERRIDES='["seed", "width"]'"""
 NEEDED = ("prompts", "output", "model")
@@ -35,12 +38,17 @@ def load_job(path: Path | None, flags: Mapping[str, Any]) -> JobSpec:
     environment = _from_here(_environment())
     values = _deep_update(document, environment, _top_flags(flags))
     values = _with_model_flags(values, flags)
-    if path is None:
+    unknown = [*strays(_variables(), ENV_PREFIX, environment)]
+    if path is None and not unknown:
         _refuse_gaps(values)
     try:
-        return JobSpec.model_validate(values)
+        spec = JobSpec.model_validate(values)
     except ValidationError as error:
-        raise InputError(*problems(error, Origin(str(path) if path else None, root, environment, flags))) from None
+        origin = Origin(str(path) if path else None, root, environment, flags)
+        raise InputError(*unknown, *problems(error, origin)) from None
+    if unknown:
+        raise InputError(*unknown)
+    return spec
 
 
 def _read(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
@@ -105,6 +113,11 @@ def _environment() -> dict[str, Any]:
         name = f"{ENV_PREFIX}{field.upper()}"
         problem = Problem("LM1102", f"{name} must be JSON", where=f"{name} in the environment", help=EXAMPLE_OF_JSON)
         raise InputError(problem) from None
+
+
+def _variables() -> list[str]:
+    """Those of the environment that can only be meant for us."""
+    return [name for name in os.environ if name.upper().startswith(ENV_PREFIX) and name not in OTHERS_OF_OURS]
 
 
 def _from_here(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,13 @@ from jobs.index import Totals
 from jobs.manifest import Manifest
 
 KEY = "README.md"
+MOST_TARS = 1000
+"""Named in the front matter: 40 kB of YAML. `datasets` takes a millisecond to resolve each, and a pattern instead would
+take in the tars that workers left when they died."""
 BOUNDS = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7, "10M"), (10**8, "100M"), (10**9, "1B"))
 """The hub's size categories run from one bound to the next."""
+ROWS = "metadata/*.parquet"
+"""What a loader gets where there are too many tars to name: every row, exactly once, and no picture."""
 MODEL = ["model", "model_revision", "model_license", "model_tier", "weights_sha256"]
 
 
@@ -20,7 +25,7 @@ def write(bucket: Bucket, manifest: Manifest, totals: Totals, tars: Sequence[str
     """Write the card of a finished job."""
     front = yaml.safe_dump(_front_matter(manifest, totals, tars), sort_keys=False, allow_unicode=True)
     lanes = [_model(bucket, manifest, lane) for lane in range(len(manifest.lane_rows))]
-    bucket.put(KEY, f"---\n{front}---\n\n{_body(manifest, totals, lanes)}".encode())
+    bucket.put(KEY, f"---\n{front}---\n\n{_body(manifest, totals, lanes, tars)}".encode())
 
 
 def _model(bucket: Bucket, manifest: Manifest, lane: int) -> Mapping[str, Any]:
@@ -50,11 +55,12 @@ def _front_matter(manifest: Manifest, totals: Totals, tars: Sequence[str]) -> Ma
         "size_categories": [_size_category(totals.ok)],
     }
     if tars:
-        front["configs"] = [{"config_name": "default", "data_files": [{"split": "train", "path": list(tars)}]}]
+        named = list(tars) if len(tars) <= MOST_TARS else ROWS
+        front["configs"] = [{"config_name": "default", "data_files": [{"split": "train", "path": named}]}]
     return front
 
 
-def _body(manifest: Manifest, totals: Totals, lanes: Sequence[Mapping[str, Any]]) -> str:
+def _body(manifest: Manifest, totals: Totals, lanes: Sequence[Mapping[str, Any]], tars: Sequence[str]) -> str:
     spec = manifest.spec
     models = "\n".join(
         f"| {number} | `{lane['model']}` | {rows:,} | {lane.get('model_license') or 'unknown'} "
@@ -81,18 +87,20 @@ import pyarrow.dataset as ds
 rows = ds.dataset("metadata/", format="parquet").to_table(filter=ds.field("status") == "ok")
 ```
 
-{_reading(manifest)}
+{_reading(manifest, len(tars))}
 
 `index.parquet` lists every file with its SHA-256; `lightmill verify` checks them all.
 """
 
 
-def _reading(manifest: Manifest) -> str:
+def _reading(manifest: Manifest, tars: int) -> str:
     if manifest.spec.sink == "files":
         return "The column `file` is the path of each image, relative to this folder."
-    return """```python
+    many = f"\n\nThey are {tars:,}, too many to be named above: what loaders find by themselves is the rows alone."
+    return f"""```python
 from datasets import load_dataset
 images = load_dataset("webdataset", data_files=open("shards.txt").read().split(), split="train")
 ```
 
-Read the tars that `shards.txt` names, not `images/*.tar`: a worker that died may have left others there."""
+Read the tars that `shards.txt` names, not `images/*.tar`: a worker that died may have left others \
+there.{many if tars > MOST_TARS else ""}"""

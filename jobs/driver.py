@@ -4,10 +4,10 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from actors.errors import InputError, LightmillError, Problem, RunError, Stopped
+from actors.errors import InputError, LightmillError, Problem, RunError, Stopped, StorageError
 from actors.metadata import ShardHeader
 from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardReport
@@ -18,6 +18,7 @@ from jobs.leash import Leash
 from jobs.plan import Plan
 from jobs.pool import Beaten, Broke, Died, Event, Made, Ready, WorkerPool
 from jobs.retry import Rework
+from jobs.seat import Seat
 from jobs.status import Progress
 
 _log = logging.getLogger(__name__)
@@ -29,22 +30,6 @@ COMMITTERS = 4
 STILLBORN = 3
 """Workers of a lane that die in a row while they load their model, after which the job is given up."""
 POLL_SECONDS = 0.05
-
-
-@dataclass(slots=True)
-class _Seat:
-    """One worker, as the driver sees it."""
-
-    lane: int
-    ready: bool = False
-    announced: dict[int, tuple[str, ...] | None] = field(default_factory=dict)
-    """By shard in the making: the images that are on the device or next; None while it has not begun."""
-    committing: set[int] = field(default_factory=set)
-    """Shards that it has made, until they are committed."""
-
-    @property
-    def in_hand(self) -> int:
-        return len(self.announced) + len(self.committing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +66,9 @@ class Driver:
         self._dispatch = Dispatch(work.plan, pending, work.max_attempts, work.rework)
         self._left = {lane: sum(1 for _ in work.catalog.pending(work.plan.lane_shards(lane))) for lane in lanes}
         """Shards of each lane that are neither committed nor in anybody's hand."""
-        self._seats: dict[str, _Seat] = {}
+        self._seats: dict[str, Seat] = {}
         self._stillborn = dict.fromkeys(lanes, 0)
-        self._committing: dict[int, _Seat] = {}
+        self._committing: dict[int, Seat] = {}
         self._committed: SimpleQueue[tuple[ShardReport, Future[ShardHeader]]] = SimpleQueue()
 
     def run(self) -> None:
@@ -98,7 +83,7 @@ class Driver:
                     if not told:
                         self._pool.stop()
                         self._progress.state, told = "stopping", True
-                    if not self._committing and not any(seat.announced for seat in self._seats.values()):
+                    if not self._committing and not any(seat.has_begun for seat in self._seats.values()):
                         return
                 else:
                     self._recruit()
@@ -117,7 +102,7 @@ class Driver:
             seated = sum(seat.lane == lane for seat in self._seats.values())
             in_hand = sum(len(seat.announced) for seat in self._seats.values() if seat.lane == lane)
             for _ in range(min(self._work.workers[lane], self._left[lane] + in_hand) - seated):
-                self._seats[self._pool.start(recipe)] = _Seat(lane)
+                self._seats[self._pool.start(recipe)] = Seat(lane)
         self._progress.workers_wanted = len(self._seats)
 
     def _hand_out(self) -> None:
@@ -129,7 +114,7 @@ class Driver:
                 if seat.ready and seat.in_hand == depth and enough:
                     self._assign(worker, seat)
 
-    def _assign(self, worker: str, seat: _Seat) -> None:
+    def _assign(self, worker: str, seat: Seat) -> None:
         order = self._dispatch.next(seat.lane)
         if order is not None:
             self._left[seat.lane] -= 1
@@ -188,6 +173,12 @@ class Driver:
                 self._say(str(error))
                 self._retry(shard, error)
                 continue
+            except LightmillError as error:
+                if not self._is_given_up(error):
+                    raise
+                self._say(f"shard {shard.index} is not committed, and will be made again: {error.problems[0].message}")
+                self._give_back(shard)
+                continue
             if header.attempt != report.attempt:
                 self._say(f"shard {shard.index} was committed by another attempt ({header.attempt}); ours is dropped")
             self._work.catalog.add(shard.index)
@@ -207,14 +198,22 @@ class Driver:
             return  # it was made before
         del self._seats[worker].announced[shard.index]
         self._progress.dropped(shard.index)
-        if isinstance(error, Stopped):
-            self._left[shard.lane] += 1
-            self._dispatch.give_back(shard)
+        if self._is_given_up(error):
+            self._give_back(shard)
             return
         self._say(f"worker {worker} could not make shard {shard.index}: {error}")
         if isinstance(error, InputError):
             raise error
         self._retry(shard, error)
+
+    def _is_given_up(self, error: LightmillError) -> bool:
+        """Whether this is what comes of a stop: then a store that is away is waited for no longer."""
+        return isinstance(error, Stopped) or (isinstance(error, StorageError) and self._leash.stopping.is_set())
+
+    def _give_back(self, shard: Shard) -> None:
+        self._left[shard.lane] += 1
+        self._dispatch.give_back(shard)
+        self._progress.dropped(shard.index)
 
     def _retry(self, shard: Shard, error: LightmillError) -> None:
         self._dispatch.broke(shard, error)

@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import Self
 
 from actors import crash
-from actors.errors import PreconditionFailed, Problem, RunError, StorageError
-from actors.storage.bucket import Bucket
+from actors.errors import PreconditionFailed, Problem, RunError, Stopped, StorageError
+from actors.storage.bucket import Bucket, Wanted, always
 from actors.storage.probe import StoreClass
 from jobs import claims
 from jobs.claims import NOBODY, Claim, Claims, State
@@ -60,13 +60,17 @@ class Lease:
         purpose: str,
         say: Callable[[str], None] = lambda _: None,
         timer: Timer = REAL_TIME,
+        wanted: Wanted = always,
     ) -> None:
+        """What is no longer `wanted` is not waited for: `acquire` and `require` then raise `Stopped` instead."""
         self._bucket = bucket
         self._store = store
         self._say = say
         self._timer = timer
+        self._wanted = wanted
         self._holder = Holder.here(purpose)
-        self._token = uuid.uuid4().hex
+        self.token = uuid.uuid4().hex
+        """This driver's own, in all its claims."""
         self._epoch = 0
         self._key = ""
         self._renewed = float("-inf")
@@ -85,18 +89,22 @@ class Lease:
         self._ending.set()
         self._renewer.join()
         if self._lost is None and not isinstance(error, StorageError):
-            self.release()
+            try:
+                self.release()
+            except StorageError as refusal:
+                said = refusal.problems[0].message
+                self._say(f"the lease could not be given back; it ends by itself in {claims.TTL_SECONDS:.0f} s: {said}")
 
     def acquire(self) -> None:
         """Take the lease, waiting for one that seems to be abandoned. Raises `LeaseHeld` when it is not."""
         watched: Claim | None = None
         while True:
-            found = Claims.read(self._bucket).others(self._token)
+            found = Claims.read(self._bucket).others(self.token)
             rival = max(found.live, key=lambda claim: (claim.epoch, claim.state == "held"), default=None)
             if rival is None:
                 if self._claim(found.newest + 1):
                     return
-                self._timer.sleep(LOOK_SECONDS)
+                self._pause(LOOK_SECONDS)
                 continue
             renewed = watched is not None and _word(watched) != _word(rival)
             if rival.state == "held" and (rival.holder.is_near or renewed):
@@ -106,7 +114,7 @@ class Lease:
                     f"waiting up to {claims.TTL_SECONDS:.0f} s for the lease of {rival.holder}, in case it is gone"
                 )
             watched = rival
-            self._timer.sleep(LOOK_SECONDS)
+            self._pause(LOOK_SECONDS)
 
     @property
     def is_fresh(self) -> bool:
@@ -118,7 +126,7 @@ class Lease:
         while not self.is_fresh:
             if self._lost is not None:
                 raise self._lost
-            self._timer.sleep(POLL_SECONDS)
+            self._pause(POLL_SECONDS)
 
     def renew(self) -> None:
         """Write the claim again; one that has expired is claimed anew. Raises `LeaseLost`, and then for ever."""
@@ -135,6 +143,11 @@ class Lease:
     def release(self) -> None:
         """Give the lease back."""
         self._write(self._key, "released")
+
+    def _pause(self, seconds: float) -> None:
+        if not self._wanted():
+            raise Stopped(Problem("LM1610", "stopped on request while waiting for the lease"))
+        self._timer.sleep(seconds)
 
     def _keep(self) -> None:
         try:
@@ -155,7 +168,7 @@ class Lease:
 
     def _is_superseded(self) -> bool:
         """Whether anybody else has driven since: then what this driver knows may be out of date."""
-        others = Claims.read(self._bucket, since=self._epoch).others(self._token).all
+        others = Claims.read(self._bucket, since=self._epoch).others(self.token).all
         return any(claim.epoch >= self._epoch and claim.state in ("held", "released") for claim in others)
 
     def _claim(self, epoch: int) -> bool:
@@ -180,7 +193,7 @@ class Lease:
             # After a lost reply the store refuses our own retry, although our claim is what it holds.
             info = self._bucket.head(key)
             found = claims.read_claim(self._bucket, info) if info else None
-            return found is not None and found.token == self._token
+            return found is not None and found.token == self.token
         return True
 
     def _stand_for(self, key: str) -> bool:
@@ -198,7 +211,7 @@ class Lease:
         """Whether this claim is the winner among all that can be seen."""
         found = Claims.read(self._bucket)
         mine = next((claim for claim in found.all if claim.info.key == key), None)
-        others = found.others(self._token)
+        others = found.others(self.token)
         return (
             mine is not None
             and not any(other.epoch > epoch and other.state != "withdrawn" for other in others.all)
@@ -206,7 +219,7 @@ class Lease:
         )
 
     def _write(self, key: str, state: State, *, if_absent: bool = False) -> None:
-        self._bucket.put(key, claims.claim_body(state, self._token, self._holder), if_absent=if_absent)
+        self._bucket.put(key, claims.claim_body(state, self.token, self._holder), if_absent=if_absent)
 
 
 def _word(claim: Claim) -> tuple[object, ...]:

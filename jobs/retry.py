@@ -1,13 +1,18 @@
 """Retry: which images of an output are worth another attempt."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from actors import metadata
+from actors.errors import Problem
 from actors.storage.bucket import Bucket, ObjectInfo
 from jobs.catalog import PREFIX
 from jobs.readers import read_all
+
+_OF_THE_ROW = re.compile(r"LM10\d\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +23,54 @@ class Rework:
     attempt: str
 
 
-def find_rework(bucket: Bucket, only: str) -> Mapping[int, Rework]:
-    """The failed rows of every committed shard, by shard; `only` is `failed`, or the error code that they must have.
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """The failed images of an output that a retry was asked for."""
+
+    rework: Mapping[int, Rework]
+    """Those worth another attempt, by shard."""
+    bad_rows: Mapping[str, int]
+    """How many are not, by error code."""
+
+
+def is_lasting(code: str) -> bool:
+    """Whether the row itself is at fault. The table is part of the promise: such a row fails in the same way again."""
+    return _OF_THE_ROW.fullmatch(code) is not None
+
+
+def find_failures(bucket: Bucket, only: str) -> Failures:
+    """The failed rows of every committed shard; `only` is `failed`, or the error code that they must have.
 
     Memory grows with the rows that failed, not with the job.
     """
-    found = read_all(bucket.list(PREFIX), lambda info: _read(bucket, info, only))
-    return {shard: rework for shard, rework in found if rework.keys}
+    rework: dict[int, Rework] = {}
+    bad_rows: Counter[str] = Counter()
+    for shard, attempt, failed in read_all(bucket.list(PREFIX), lambda info: _read(bucket, info, only)):
+        keys = frozenset(key for key, code in failed if not is_lasting(code))
+        if keys:
+            rework[shard] = Rework(keys, attempt)
+        bad_rows.update(code for _, code in failed if is_lasting(code))
+    return Failures(rework, bad_rows)
 
 
-def _read(bucket: Bucket, info: ObjectInfo, only: str) -> tuple[int, Rework]:
+def in_vain(failures: Failures, url: str) -> Problem:
+    """What to do about images that no retry can make."""
+    listed = ", ".join(f"{number:,} for {code}" for code, number in sorted(failures.bad_rows.items()))
+    count = sum(failures.bad_rows.values())
+    images = "1 failed image" if count == 1 else f"{count:,} failed images"
+    return Problem(
+        "LM1615",
+        f"{images} cannot be made by trying again, as the rows of the table are at fault: {listed}",
+        where=url,
+        help="put the rows, mended, into a table of their own, and run that with an output of its own",
+        severity="note",
+    )
+
+
+def _read(bucket: Bucket, info: ObjectInfo, only: str) -> tuple[int, str, list[tuple[str, str]]]:
+    """The shard, its attempt, and key and error code of each of the rows."""
     shard = metadata.read_metadata(bucket.get(info.key))
     rows = shard.table.select(["key", "status", "error_code"]).to_pylist()
-    keys = (row["key"] for row in rows if row["status"] == "failed" and only in ("failed", row["error_code"]))
-    return int(PurePosixPath(info.key).stem), Rework(frozenset(keys), shard.header.attempt)
+    wanted = (row for row in rows if row["status"] == "failed" and only in ("failed", row["error_code"]))
+    failed = [(row["key"], row["error_code"] or "") for row in wanted]
+    return int(PurePosixPath(info.key).stem), shard.header.attempt, failed

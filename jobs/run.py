@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from actors.errors import InputError, LightmillError, Problem, RunError, TooManyFailures, unexpected
+from actors.errors import (
+    InputError,
+    LightmillError,
+    Problem,
+    RunError,
+    Stopped,
+    StorageError,
+    TooManyFailures,
+    unexpected,
+)
 from actors.logs import LogFile
 from actors.storage.bucket import Bucket
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
@@ -22,10 +31,13 @@ from jobs.leash import Leash
 from jobs.manifest import Manifest
 from jobs.order import RunOrder
 from jobs.promise import make_promise
-from jobs.retry import Rework, find_rework
+from jobs.retry import Rework, find_failures, in_vain, is_lasting
 from jobs.status import Progress
 
 Words = dict[str, Any]
+
+STOPPED = "stopped; `lightmill run` with the same job makes what is missing"
+RETRIED = "retried, but the job itself is not finished; `lightmill run` with the same job makes what is missing"
 
 
 def run(order: RunOrder, leash: Leash, workers: Workers = ray_workers) -> int:
@@ -38,8 +50,12 @@ def run(order: RunOrder, leash: Leash, workers: Workers = ray_workers) -> int:
         if order.debug:
             traceback.print_exc()
         failure = error if isinstance(error, LightmillError) else RunError(unexpected(error))
-        leash.fail(failure)
-        words, exit_code = {"message": _unfinished(failure)}, failure.exit_code
+        if leash.stopping.is_set() and isinstance(failure, Stopped | StorageError):
+            leash.say(f"given up: {failure.problems[0].message}")
+            words, exit_code = {"message": STOPPED}, leash.exit_code
+        else:
+            leash.fail(failure)
+            words, exit_code = {"message": _unfinished(failure)}, failure.exit_code
     leash.end(exit_code, {**words, "wall": round(time.monotonic() - begun, 3)})
     return exit_code
 
@@ -51,17 +67,21 @@ class _Run:
         self._order = order
         self._leash = leash
         self._workers = workers
-        self._bucket: Bucket = open_bucket(order.spec.output, order.spec.storage)
+        self._bucket: Bucket = open_bucket(order.spec.output, order.spec.storage, wanted=self._is_wanted)
+
+    def _is_wanted(self) -> bool:
+        """Once it is stopped, a run waits for nobody."""
+        return not self._leash.stopping.is_set()
 
     def go(self) -> Words:
         """Promise, generate and finish, as far as each is still to be done; then the words for the end."""
         spec = self._order.spec
-        met = open_bucket(spec.output, spec.storage, patience_seconds=FIRST_MEETING_SECONDS)
+        met = open_bucket(spec.output, spec.storage, patience_seconds=FIRST_MEETING_SECONDS, wanted=self._is_wanted)
         promise = make_promise(met, self._order, self._leash.say)
         if promise.kept and self._order.purpose == "run" and (totals := index.read_totals(self._bucket)):
             return self._end(totals, "everything is already there: nothing was generated")
         with (
-            Lease(self._bucket, promise.store, self._order.purpose, self._leash.say) as lease,
+            Lease(self._bucket, promise.store, self._order.purpose, self._leash.say, wanted=self._is_wanted) as lease,
             LogFile(self._bucket, "driver"),
         ):
             manifest = promise.keep(self._bucket, lease.require)
@@ -70,11 +90,14 @@ class _Run:
             return self._retry(manifest, lease)
 
     def _retry(self, manifest: Manifest, lease: Lease) -> Words:
-        rework = find_rework(self._bucket, self._order.only)
-        if not rework:
-            return {"message": f"nothing to retry: no committed row is {self._order.only}"}
+        failures = find_failures(self._bucket, self._order.only)
+        if failures.bad_rows:
+            self._leash.say(str(in_vain(failures, self._bucket.url)))
+        if not failures.rework:
+            other = "other " if failures.bad_rows else ""
+            return {"message": f"nothing to retry: no {other}committed row is {self._order.only}"}
         index.remove(self._bucket, lease.require)
-        return self._make(manifest, lease, Catalog.all_but(rework.keys(), manifest.shards), rework)
+        return self._make(manifest, lease, Catalog.all_but(failures.rework.keys(), manifest.shards), failures.rework)
 
     def _make(
         self,
@@ -84,7 +107,10 @@ class _Run:
         rework: Mapping[int, Rework] | None = None,
     ) -> Words:
         before = manifest.plan.images_of(catalog)
-        progress = Progress(self._bucket, manifest.spec.name, manifest.images, before, lambda: lease.is_fresh)
+        progress = Progress(
+            self._bucket, manifest.spec.name, manifest.images, before, lambda: lease.is_fresh, lease.token
+        )
+        progress.heartbeat(self._leash.status)  # before Ray starts: until then the last run's word would stand
         try:
             if not catalog.complete:
                 self._generate(manifest, Committer(self._bucket, lease, manifest.store), catalog, progress, rework)
@@ -132,9 +158,7 @@ class _Run:
     def _end(self, totals: Totals | None, message: str) -> Words:
         if totals is None:
             stopped = self._leash.stopping.is_set()
-            message = "stopped" if stopped else "retried, but the job itself is not finished"
-            help_ = f"{message}; `lightmill run` with the same job makes what is missing"
-            return {"message": help_, "exit_code": self._leash.exit_code if stopped else 0}
+            return {"message": STOPPED if stopped else RETRIED, "exit_code": self._leash.exit_code if stopped else 0}
         words: Words = {"message": message, "totals": asdict(totals)}
         allowed = self._order.spec.limits.max_failed_share
         if totals.failed_share > allowed:
@@ -152,9 +176,11 @@ def _unfinished(error: LightmillError) -> str:
 
 
 def _too_many(url: str, totals: Totals, allowed: float) -> Problem:
+    again = f"see error_code in the metadata; `lightmill retry {url}` makes the failed ones again"
+    in_vain = "the rows of the table are at fault: put them, mended, into a table and an output of their own"
     return Problem(
         "LM1611",
         f"{totals.failed:,} of {totals.images:,} images failed ({totals.failed_share:.1%}), {allowed:.1%} are allowed",
         where=url,
-        help=f"see error_code in the metadata; `lightmill retry {url}` makes the failed ones again",
+        help=in_vain if all(map(is_lasting, totals.errors)) else again,
     )

@@ -1,5 +1,6 @@
 """Status: how far a job is. The driver's heartbeat in the store, so that it can be read with no cluster alive."""
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -7,10 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
-from actors.errors import NotFound
+from actors.errors import NotFound, StorageError
 from actors.records import SCHEMA_VERSION
 from actors.settings import Settings
 from actors.storage.bucket import Bucket
+from jobs.claims import Claims
+
+_log = logging.getLogger(__name__)
 
 KEY = "status.json"
 WRITE_SECONDS = 5.0
@@ -18,6 +22,8 @@ TELL_SECONDS = 0.5
 WINDOW_SECONDS = 60.0
 """Over which images per second are counted: long enough to smooth batches, short enough to follow a change."""
 
+DRIVERS = ("run", "retry")
+"""Purposes of a lease whose holder writes a heartbeat; `clean` does not."""
 State = Literal["starting", "running", "stopping", "stopped", "finished", "failed"]
 
 
@@ -42,6 +48,8 @@ class Status(Settings):
     started_at: datetime
     updated_at: datetime
     message: str = ""
+    driver: str = ""
+    """The token of the lease under which this was written."""
 
     @classmethod
     def load(cls, bucket: Bucket) -> Self | None:
@@ -51,6 +59,11 @@ class Status(Settings):
         except NotFound:
             return None
 
+    def is_outdated(self, bucket: Bucket) -> bool:
+        """Whether another driver has begun since, or stands for the lease, and has not written a word yet."""
+        begun = Claims.read(bucket).others(self.driver).live
+        return any(claim.holder.purpose in DRIVERS for claim in begun)
+
 
 class Progress:
     """Counts what happens in this run, and writes the heartbeat in the background, never waiting for the store.
@@ -59,12 +72,19 @@ class Progress:
     """
 
     def __init__(
-        self, bucket: Bucket, name: str, total: int, committed: int, may_write: Callable[[], bool] = lambda: True
+        self,
+        bucket: Bucket,
+        name: str,
+        total: int,
+        committed: int,
+        may_write: Callable[[], bool] = lambda: True,
+        driver: str = "",
     ) -> None:
-        """`may_write`: whether this driver still is the one to speak for the output."""
+        """`may_write`: whether this driver still is the one to speak for the output; `driver`: its lease's token."""
         self._bucket = bucket
         self._may_write = may_write
         self._name = name
+        self._driver = driver
         self._total = total
         self._committed = self._before = committed
         self._failed = 0
@@ -136,6 +156,7 @@ class Progress:
             started_at=self._started,
             updated_at=datetime.now(UTC),
             message=self.message,
+            driver=self._driver,
         )
 
     def heartbeat(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
@@ -155,8 +176,12 @@ class Progress:
         self._write()
 
     def _write(self) -> None:
-        if self._may_write():
+        if not self._may_write():
+            return
+        try:
             self._bucket.put(KEY, self.status().model_dump_json(indent=1).encode())
+        except StorageError as error:  # it ends no run: what does will say so itself
+            _log.warning("the heartbeat was not written: %s", error)
 
     def _rate(self, done: int) -> float:
         now = time.monotonic()

@@ -38,8 +38,10 @@ class Checked:
     """The first and the last row of the table that it is about."""
 
 
-def verify(bucket: Bucket, manifest: Manifest, sample: float = 1.0, seed: int = 0) -> Iterator[Checked]:
-    """Check every shard (or that share of them, chosen by `seed`): promised rows, files, hashes, offsets, schema.
+def verify(bucket: Bucket, manifest: Manifest, sample: float = 1.0, seed: int | None = None) -> Iterator[Checked]:
+    """Check every shard, or that share of them: promised rows, files, hashes, offsets, schema.
+
+    Equal seeds choose equal shards; without one they are others each time.
 
     Shards that are not committed, and a missing or outdated index, are faults however small the sample is.
     """

@@ -43,7 +43,7 @@ class MemoryBucket:
         data = self.objects.get(key)
         return None if data is None else ObjectInfo(key, len(data), sha256(data).hexdigest(), self.modified[key])
 
-    def put(self, key, data, *, if_absent=False, if_match=None, fence=None):
+    def put(self, key, data, *, if_absent=False, if_match=None, fence=None, wanted=None):
         self.before_write(key, len(data))
         if fence:
             fence()
@@ -55,7 +55,7 @@ class MemoryBucket:
             self.objects[key] = bytes(data)
             return self.head(key)
 
-    def upload(self, key):
+    def upload(self, key, wanted=None):
         return MemoryUpload(self, key)
 
     def list(self, prefix=""):

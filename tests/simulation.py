@@ -23,7 +23,7 @@ from jobs.catalog import Catalog
 from jobs.commit import Committer
 from jobs.lease import Lease, LeaseLost
 from jobs.manifest import Manifest
-from jobs.retry import find_rework
+from jobs.retry import find_failures
 from jobs.timer import Timer
 from memory_bucket import MemoryBucket
 
@@ -207,7 +207,7 @@ class SimBucket:
     def pending_uploads(self):
         return iter(())
 
-    def put(self, key, data, *, if_absent=False, if_match=None, fence=None):
+    def put(self, key, data, *, if_absent=False, if_match=None, fence=None, wanted=None):
         def send():
             return self.world.put(key, bytes(data), if_absent=if_absent, if_match=if_match)
 
@@ -233,7 +233,7 @@ class SimBucket:
             _unheard(send)
         return True
 
-    def upload(self, key):
+    def upload(self, key, wanted=None):
         return SimUpload(self, key)
 
 
@@ -289,10 +289,9 @@ class SimDriver:
         if not tasks:
             return
         due = [task for task in tasks if task.wakes <= self.world.seconds]
-        if not due:
-            self.world.advance(min(task.wakes for task in tasks) - self.world.seconds)
-            due = [task for task in tasks if task.wakes <= self.world.seconds]
-        due[0].step()
+        first = due[0] if due else min(tasks, key=lambda task: task.wakes)
+        self.world.advance(max(0.0, first.wakes - self.world.seconds))
+        first.step()
 
     def kill(self) -> None:
         for task in self._tasks:
@@ -345,7 +344,7 @@ class SimDriver:
         manifest = replace_store(self._promise, self.world.kind).keep(self.bucket, self._lease.require)
         committer = Committer(self.bucket, self._lease, manifest.store)
         if self._purpose == "retry":
-            rework = dict(find_rework(self.bucket, "failed"))
+            rework = dict(find_failures(self.bucket, "failed").rework)
             if rework:
                 index.remove(self.bucket, self._lease.require)
             for shard, work in rework.items():

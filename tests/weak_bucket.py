@@ -13,7 +13,7 @@ class WeakBucket:
     def __getattr__(self, name):
         return getattr(self._bucket, name)
 
-    def put(self, key, data, *, if_absent=False, if_match=None, fence=None):
+    def put(self, key, data, *, if_absent=False, if_match=None, fence=None, wanted=None):
         if random.random() < self._ignored:
             if_absent, if_match = False, None
         return self._bucket.put(key, data, if_absent=if_absent, if_match=if_match, fence=fence)

@@ -8,6 +8,8 @@ from typing import BinaryIO, Protocol, Self
 
 Fence = Callable[[], object]
 """Called right before bytes are sent: what it raises keeps them from being sent."""
+Wanted = Callable[[], bool]
+"""Asked whenever a request has failed that may be tried again: whether anybody still waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,11 @@ class ObjectInfo:
     size: int
     etag: str
     modified: datetime
+
+
+def always() -> bool:
+    """The `Wanted` of what is tried for as long as there is patience."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,7 @@ class Bucket(Protocol):
         if_absent: bool = False,
         if_match: str | None = None,
         fence: Fence | None = None,
+        wanted: Wanted = always,
     ) -> ObjectInfo:
         """Write the whole object at once: a reader sees all of it or none.
 
@@ -101,7 +109,7 @@ class Bucket(Protocol):
         """
         ...
 
-    def upload(self, key: str) -> Upload:
+    def upload(self, key: str, wanted: Wanted = always) -> Upload:
         """Begin to write an object in pieces."""
         ...
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from actors.errors import Problem, StorageError
-from actors.storage.bucket import Fence, ObjectInfo, PendingUpload
+from actors.storage.bucket import Fence, ObjectInfo, PendingUpload, Wanted, always
 from actors.storage.folder_upload import FolderUpload
 from actors.storage.keys import checked, not_as_expected, not_found
 from actors.storage.mishaps import explained
@@ -69,6 +69,7 @@ class FolderBucket:
         if_absent: bool = False,
         if_match: str | None = None,
         fence: Fence | None = None,
+        wanted: Wanted = always,
     ) -> ObjectInfo:
         path = self.path(key)
         with explained(path, "write"):
@@ -84,7 +85,7 @@ class FolderBucket:
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def upload(self, key: str) -> FolderUpload:
+    def upload(self, key: str, wanted: Wanted = always) -> FolderUpload:
         return FolderUpload(self, key)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from actors.errors import InputError, Problem
 from actors.settings import StorageSettings
-from actors.storage.bucket import Bucket
+from actors.storage.bucket import Bucket, Wanted, always
 from actors.storage.folder import FolderBucket
 
 PATIENCE_SECONDS = 900.0
@@ -17,10 +17,16 @@ BY_THE_ENVIRONMENT = StorageSettings()
 
 
 def open_bucket(
-    url: str, settings: StorageSettings = BY_THE_ENVIRONMENT, *, patience_seconds: float = PATIENCE_SECONDS
+    url: str,
+    settings: StorageSettings = BY_THE_ENVIRONMENT,
+    *,
+    patience_seconds: float = PATIENCE_SECONDS,
+    wanted: Wanted = always,
 ) -> Bucket:
     """The Bucket at `url`. Nothing is created or asked before it is used.
 
+    Once it is no longer `wanted`, every request has one attempt: what a store that answers takes is taken, and one that
+    is away is waited for no longer.
     Whoever meets a store for the first time does so with `FIRST_MEETING_SECONDS` of patience.
     """
     bucket, prefix = split(url)
@@ -28,7 +34,7 @@ def open_bucket(
         return FolderBucket(Path(prefix))
     from actors.storage.s3 import S3Bucket  # boto3 takes half a second, which `lightmill --help` does not have
 
-    return S3Bucket(bucket, prefix, settings, patience_seconds)
+    return S3Bucket(bucket, prefix, settings, patience_seconds, wanted)
 
 
 def absolute(url: str) -> str:

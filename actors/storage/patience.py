@@ -25,6 +25,8 @@ from botocore.parsers import ResponseParserError
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 from urllib3.exceptions import SSLError as TornTls
 
+from actors.storage.bucket import Wanted
+
 LONGEST_PAUSE_SECONDS = 10.0
 
 BROKEN_CONNECTION = (
@@ -82,7 +84,7 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, BROKEN_CONNECTION + DAMAGED_REPLY)
 
 
-def patiently(call: Callable[[], T], seconds: float, wanted: Callable[[], bool] = lambda: True) -> T:
+def patiently(call: Callable[[], T], seconds: float, wanted: Wanted) -> T:
     """Call until it succeeds, fails for good, has failed for `seconds`, or is wanted no longer."""
     caller = stamina.RetryingCaller(attempts=None, timeout=seconds, wait_initial=0.2, wait_max=LONGEST_PAUSE_SECONDS)
     return caller(lambda error: is_passing(error) and wanted(), call)

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from actors.errors import NotFound, PreconditionFailed, StorageError
 from actors.settings import StorageSettings
-from actors.storage.bucket import Fence, ObjectInfo, PendingUpload
+from actors.storage.bucket import Fence, ObjectInfo, PendingUpload, Wanted, always
 from actors.storage.keys import checked, not_found
 from actors.storage.patience import WrongReply
 from actors.storage.ranged import PIECE_BYTES, ObjectFile, ObjectStream, read_range
@@ -29,8 +29,9 @@ class S3Bucket:
         prefix: str,
         settings: StorageSettings,
         patience_seconds: float,
+        wanted: Wanted,
     ) -> None:
-        self.client = S3Client(bucket, settings, patience_seconds)
+        self.client = S3Client(bucket, settings, patience_seconds, wanted)
         self._prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
         self.url = f"s3://{bucket}/{self._prefix}".rstrip("/")
 
@@ -87,6 +88,7 @@ class S3Bucket:
         if_absent: bool = False,
         if_match: str | None = None,
         fence: Fence | None = None,
+        wanted: Wanted = always,
     ) -> ObjectInfo:
         name = self.name(key)
         condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match else {}
@@ -95,15 +97,16 @@ class S3Bucket:
                 "put_object",
                 {"Key": name, "Body": data, "Metadata": {DIGEST: sha256(data).hexdigest()}, **condition},
                 sha256_header(data),
-                fence=fence,
+                wanted,
+                fence,
             )
         except NotFound as gone:  # what AWS says to If-Match where there is no object
             raise PreconditionFailed(*gone.problems) from gone
         # A PUT is not told its own LastModified; the date of the answer is within a second of it.
         return ObjectInfo(key, len(data), answer["ETag"].strip('"'), _date(answer))
 
-    def upload(self, key: str) -> S3Upload:
-        return S3Upload(self, key)
+    def upload(self, key: str, wanted: Wanted = always) -> S3Upload:
+        return S3Upload(self, key, wanted)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         wanted = self._prefix + prefix

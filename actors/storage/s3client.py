@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError
 
 from actors.errors import InputError, Problem, StorageError
 from actors.settings import StorageSettings
-from actors.storage.bucket import Fence
+from actors.storage.bucket import Fence, Wanted, always
 from actors.storage.patience import REFUSALS, WrongReply, patiently
 from actors.storage.refusals import Request, explain, refuses_checksum
 
@@ -40,11 +40,13 @@ logger = logging.getLogger(__name__)
 class S3Client:
     """Talks to one store about one bucket. Threads may share it."""
 
-    def __init__(self, bucket: str, settings: StorageSettings, patience_seconds: float) -> None:
+    def __init__(self, bucket: str, settings: StorageSettings, patience_seconds: float, wanted: Wanted) -> None:
+        """`wanted` is asked for every request, beside what is said of a single one."""
         self.bucket = bucket
         self.takes_checksums = True
         self.endpoint = settings.endpoint_url or "AWS"
         self._patience_seconds = patience_seconds
+        self._wanted = wanted
         self._settings = settings
         self._connecting = Lock()
         """A session makes one client at a time."""
@@ -72,7 +74,7 @@ class S3Client:
         method: str,
         parameters: Mapping[str, object],
         checksum: Mapping[str, object],
-        wanted: Callable[[], bool] = lambda: True,
+        wanted: Wanted = always,
         fence: Fence | None = None,
     ) -> dict[str, Any]:
         """Like `call`, with `checksum` among the parameters unless this store turns out to refuse it."""
@@ -86,11 +88,11 @@ class S3Client:
                 logger.warning("%s takes no SHA-256 with an object; our own record of it remains", self.endpoint)
         return self._call(method, parameters, wanted, fence)
 
-    def attempt(self, act: Callable[[], T], method: str, name: str, wanted: Callable[[], bool] = lambda: True) -> T:
+    def attempt(self, act: Callable[[], T], method: str, name: str, wanted: Wanted = always) -> T:
         """Whatever talks to the store: tried again while that may help and is wanted, explained when it does not."""
         started = time.monotonic()
         try:
-            return patiently(act, self._patience_seconds, wanted)
+            return patiently(act, self._patience_seconds, lambda: wanted() and self._wanted())
         except REFUSALS as error:
             seconds = time.monotonic() - started
             raise explain(error, Request(method, self.bucket, name, self.endpoint, self._key_id(), seconds)) from error
@@ -112,7 +114,7 @@ class S3Client:
         self,
         method: str,
         parameters: Mapping[str, object],
-        wanted: Callable[[], bool] = lambda: True,
+        wanted: Wanted = always,
         fence: Fence | None = None,
     ) -> dict[str, Any]:
         name = str(parameters.get("Key", parameters.get("Prefix")))

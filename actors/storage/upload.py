@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from actors import crash
 from actors.errors import NotFound, Problem, StorageError
-from actors.storage.bucket import ObjectInfo
+from actors.storage.bucket import ObjectInfo, Wanted
 from actors.storage.patience import REFUSALS
 from actors.storage.s3client import sha256_header
 
@@ -31,7 +31,7 @@ def part_bytes(number: int) -> int:
 class S3Upload:
     """One object being written. What never fills a part is one plain PUT."""
 
-    def __init__(self, bucket: "S3Bucket", key: str) -> None:
+    def __init__(self, bucket: "S3Bucket", key: str, wanted: Wanted) -> None:
         self.seconds_waited = 0.0
         self._bucket = bucket
         self._client = bucket.client
@@ -44,11 +44,12 @@ class S3Upload:
         self._upload_id: str | None = None
         self._parts: list[Future[dict[str, Any]]] = []
         self._in_flight: set[Future[dict[str, Any]]] = set()
-        self._wanted = True
+        self._wanted = wanted
+        self._ended = False
         self._threads = ThreadPoolExecutor(PARTS_IN_FLIGHT, thread_name_prefix="upload")
 
     def write(self, data: bytes | memoryview) -> None:
-        assert self._wanted, "written after its end"
+        assert not self._ended, "written after its end"
         view = memoryview(data).cast("B")
         self._size += len(view)
         while view:
@@ -70,15 +71,15 @@ class S3Upload:
             crash.point("upload.complete")
             info = self._join(self._upload_id, parts)
         crash.point("upload.completed")
-        self._wanted = False
+        self._ended = True
         self._threads.shutdown()
         return info
 
     def abort(self) -> None:
         """Without patience: what a store that is away keeps of it, `clean` removes."""
-        if not self._wanted:
+        if self._ended:
             return
-        self._wanted = False
+        self._ended = True
         self._threads.shutdown(cancel_futures=True)  # a part that arrives after the abort would be kept, and billed
         if self._upload_id is None:
             return
@@ -109,9 +110,14 @@ class S3Upload:
         self._filled = 0
         return body
 
+    def _is_wanted(self) -> bool:
+        return not self._ended and self._wanted()
+
     def _begin(self) -> str:
         algorithm = {"ChecksumAlgorithm": "SHA256"}
-        answer = self._client.call_with_checksum("create_multipart_upload", {"Key": self._name}, algorithm)
+        answer = self._client.call_with_checksum(
+            "create_multipart_upload", {"Key": self._name}, algorithm, self._is_wanted
+        )
         upload_id: str = answer["UploadId"]
         return upload_id
 
@@ -127,7 +133,7 @@ class S3Upload:
     def _put_part(self, upload_id: str, number: int, body: bytearray) -> dict[str, Any]:
         checksum = sha256_header(body)
         parameters = {"Key": self._name, "UploadId": upload_id, "PartNumber": number, "Body": body}
-        answer = self._client.call_with_checksum("upload_part", parameters, checksum, lambda: self._wanted)
+        answer = self._client.call_with_checksum("upload_part", parameters, checksum, self._is_wanted)
         crash.point("upload.part")
         return {"PartNumber": number, "ETag": answer["ETag"], **(checksum if self._client.takes_checksums else {})}
 

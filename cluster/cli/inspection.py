@@ -1,5 +1,6 @@
 """Commands that look at an output and need no cluster: `status`, `verify` and `clean`."""
 
+import random
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from jobs.status import Status
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on standard output.")]
+SEEDS = 1_000_000
+"""So many samples, of numbers short enough to be typed."""
 WATCH_SECONDS = 2.0
 STALE_SECONDS = 60.0
 """A driver writes its heartbeat every 5 s, and a store may be away for a while."""
@@ -44,25 +47,32 @@ def status(
 def verify(
     output: Output,
     sample: Annotated[float, typer.Option(min=0, max=1, help="Share of the shards to read back.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Of the sample: the same seed, the same shards.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read an output back: every promised image once, every hash, offset and count. A fault is exit status 1."""
     from jobs.verify import verify as check
 
     bucket, manifest = manifest_of(output)
+    if sample == 1:
+        seed = None  # nothing is left to chance
+    elif seed is None:
+        seed = random.randrange(SEEDS)  # noqa: S311 - no secret
     faults: list[Problem] = []
     orphans: list[str] = []
     images = read = 0
-    for checked in check(bucket, manifest, sample):
+    for checked in check(bucket, manifest, sample, seed):
         faults += checked.faults
         orphans += checked.orphans
         images += checked.images
         read += checked.bytes
     if as_json:
         listed = [fault.to_dict() for fault in faults]
-        emit({"sound": not faults, "images": images, "bytes": read, "faults": listed, "orphans": orphans})
+        found = {"images": images, "bytes": read, "faults": listed, "orphans": orphans}
+        emit({"sound": not faults, "sample": sample, "seed": seed, **found})
     else:
-        tell([f"{images:,} of {count(manifest.images, 'row')} read back, {size(read)} of images"])
+        which = "" if seed is None else f", a sample of the shards (--sample {sample:g} --seed {seed})"
+        tell([f"{images:,} of {count(manifest.images, 'row')} read back, {size(read)} of images{which}"])
     if orphans:
         what = f"{count(len(orphans), 'file')} that no committed shard names"
         say(f"{what}: no fault, readers do not see them; `lightmill clean` removes those older than a day")
@@ -109,11 +119,16 @@ def _remove(bucket: "Bucket", manifest: "Manifest") -> "list[Leftover]":
 
 
 def _status(bucket: "Bucket") -> "Status":
+    """The last heartbeat. A run that holds the lease and has not written one yet is starting, whatever the last one
+    came to."""
+    from cluster.follow import OVER
     from jobs.status import Status
 
     found = Status.load(bucket)
     if found is None:
         raise InputError(nothing_here(bucket.url))
+    if found.state in OVER and found.is_outdated(bucket):
+        return found.model_copy(update={"state": "starting", "message": ""})
     return found
 
 

@@ -15,7 +15,10 @@ from builders import finished
 from cluster.cli import inspection
 from commands import lightmill, plan
 from jobs import forecast
+from jobs.lease import Lease
+from jobs.manifest import Manifest
 from jobs.status import KEY, Status
+from jobs.verify import verify
 
 COMMANDS = ("run", "plan", "status", "verify", "retry", "clean", "demo")
 HEAVY = (
@@ -280,10 +283,72 @@ def test_watch_goes_on_until_the_run_is_over(tmp_path, monkeypatch):
     assert said.err.count("no heartbeat") == 1
 
 
+@pytest.mark.parametrize("purpose", ["run", "retry", "clean"])
+def test_the_last_word_of_an_earlier_run_ends_no_watch_once_the_next_has_begun(tmp_path, monkeypatch, purpose):
+    put_status(tmp_path, state="stopped", driver="earlier")
+    naps = []
+
+    def nap(seconds):
+        naps.append(seconds)
+        put_status(tmp_path, state="finished", done=100, driver=lease.token)
+
+    monkeypatch.setattr(inspection.time, "sleep", nap)
+    with Lease(open_bucket(str(tmp_path)), "strong", purpose) as lease:
+        shown = lightmill("status", tmp_path).out.split()[1]
+        said = lightmill("status", tmp_path, "--watch")
+    if purpose == "clean":  # which makes nothing
+        assert (shown, naps) == ("stopped:", [])
+    else:
+        assert (shown, len(naps)) == ("starting:", 1)
+        assert said.out.startswith("cats  finished: 100/100 images")
+
+
+def test_the_last_word_of_a_driver_that_still_holds_the_lease_is_its_last(tmp_path):
+    with Lease(open_bucket(str(tmp_path)), "strong", "run") as lease:
+        put_status(tmp_path, state="finished", done=100, driver=lease.token)
+        assert lightmill("status", tmp_path, "--watch").out.startswith("cats  finished")
+
+
 def test_verify_of_a_sound_output(done):
     said = lightmill("verify", done.output)
     assert (said.status, said.err) == (0, "sound\n")
     assert said.out.startswith("10 of 10 rows read back")
+
+
+def test_a_sample_is_another_each_time_and_can_be_repeated(tmp_path):
+    spec = finished(tmp_path, 40, shard_size=1)
+    samples = [lightmill("verify", spec.output, "--sample", "0.02", "--json").json for _ in range(8)]
+    assert len({found["seed"] for found in samples}) > 1
+    assert len({sample_of(spec, found["seed"]) for found in samples}) > 1
+
+    seed = samples[0]["seed"]
+    said = lightmill("verify", spec.output, "--sample", "0.02", "--seed", seed)
+    assert said.out.endswith(f"a sample of the shards (--sample 0.02 --seed {seed})\n")
+    assert lightmill("verify", spec.output, "--sample", "0.02", "--seed", seed, "--json").json == samples[0]
+    assert lightmill("verify", spec.output, "--json").json["seed"] is None
+
+
+def sample_of(spec, seed):
+    """The tar that a sample of one shard reads."""
+    bucket = Reads(open_bucket(spec.output))
+    list(verify(bucket, Manifest.load(bucket), 0.02, seed))
+    (tar,) = bucket.streamed
+    return tar
+
+
+class Reads:
+    """A bucket that notes which files are read back."""
+
+    def __init__(self, bucket):
+        self._bucket = bucket
+        self.streamed = []
+
+    def __getattr__(self, name):
+        return getattr(self._bucket, name)
+
+    def stream(self, key):
+        self.streamed.append(key)
+        return self._bucket.stream(key)
 
 
 def test_verify_names_a_fault_and_is_exit_status_1(tmp_path):

@@ -1,6 +1,8 @@
 """The loop of a run, over real workers in threads that die, freeze, repeat themselves and come late."""
 
+import time
 from collections import Counter
+from threading import Timer
 
 import pytest
 
@@ -9,10 +11,14 @@ from actors.storage.opening import open_bucket
 from builders import QuietLeash, drive, make_spec, make_table, read_rows
 from jobs.manifest import Manifest
 from jobs.verify import verify
+from servers.moto import moto_server as start_moto
+from servers.store import place_on
 from thread_pool import ThreadPool
 
 ROWS = 14
 SHARDS = 4
+STOPPED_WITHIN_SECONDS = 60
+"""It takes 5 to 10; a store that is away is otherwise waited for 900."""
 
 
 class Fate:
@@ -135,6 +141,35 @@ def test_a_run_that_is_stopped_leaves_what_the_next_one_finishes(tmp_path, undis
     assert 0 < len(read_rows(spec)) < ROWS
     assert drive(spec).ends[-1][0] == 0
     assert pictures(spec) == undisturbed
+
+
+@pytest.mark.parametrize("kind", [Beat, ShardReport], ids=["while it uploads", "while it commits"])
+def test_a_run_whose_store_is_away_is_stopped_in_seconds(tmp_path, undisturbed, monkeypatch, kind):
+    leash = QuietLeash()
+    gone = []
+    with start_moto() as server:
+        store = place_on(server, server.endpoint, monkeypatch)
+        spec = make_spec(tmp_path, ROWS, output=store.url)
+
+        def fate(worker, shard, item):
+            if isinstance(item, kind) and not gone:
+                server.kill_gateway()
+                gone.append(time.monotonic())
+                Timer(1, leash.stopping.set).start()
+            return "deliver"
+
+        drive(spec, ThreadPool(fate), leash=leash)
+
+        assert time.monotonic() - gone[0] < STOPPED_WITHIN_SECONDS
+        assert leash.ends[-1][0] == 130, (leash.ends, leash.errors)
+        assert leash.errors == []
+        server.start_gateway()
+        bucket = open_bucket(spec.output)
+        for info in list(bucket.list("leases/")):  # of a process that lives: this one
+            bucket.delete(info.key)
+        assert drive(spec).ends[-1][0] == 0
+        assert pictures(spec) == undisturbed
+        assert faults(spec) == []
 
 
 def test_a_finished_job_generates_nothing(tmp_path):

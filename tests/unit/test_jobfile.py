@@ -146,12 +146,40 @@ def test_a_wrong_flag_is_called_by_its_name(flags, where):
         ("LIGHTMILL_SEED", "x", "LM1102"),
         ("LIGHTMILL_LIMITS__MAX_ATEMPTS", "3", "LM1101"),
         ("LIGHTMILL_OVERRIDES", "seed", "LM1102"),
+        ("LIGHTMILL_SEDE", "8", "LM1101"),
+        ("LIGHTMILL_SEED__VALUE", "8", "LM1101"),
+        ("LIGHTMILL_LIMIT__MAX_ATTEMPTS", "3", "LM1101"),
+        ("LIGHTMILL_", "3", "LM1101"),
     ],
 )
 def test_a_wrong_variable_is_called_by_its_name(monkeypatch, name, value, code):
     monkeypatch.setenv(name, value)
     (problem,) = refusal(None, FLAGS)
     assert (problem.code, problem.where) == (code, f"{name} in the environment")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("LIGHTMILL_SEDE", "LIGHTMILL_SEED"), ("LIGHTMILL_SHARDSIZE", "LIGHTMILL_SHARD_SIZE")]
+)
+def test_a_mistyped_variable_is_told_which_was_meant(monkeypatch, name, meant):
+    monkeypatch.setenv(name, "8")
+    (problem,) = refusal(None, FLAGS)
+    assert problem.help == f"did you mean {meant}?"
+
+
+def test_a_mistyped_variable_is_named_beside_what_is_wrong_for_want_of_it(monkeypatch):
+    monkeypatch.setenv("LIGHTMILL_PROMTS", "here.csv")
+    found = refusal(None, {name: value for name, value in FLAGS.items() if name != "prompts"})
+    assert [(problem.code, problem.help) for problem in found] == [
+        ("LM1101", "did you mean LIGHTMILL_PROMPTS?"),
+        ("LM1102", "add prompts"),
+    ]
+
+
+def test_variables_of_ours_that_are_no_fields_are_left_alone(monkeypatch):
+    monkeypatch.setenv("LIGHTMILL_CRASH", "commit.put")
+    monkeypatch.setenv("LIGHTMILLING", "1")
+    assert load_job(None, FLAGS).seed == 0
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from actors.errors import NotFound, Problem, StorageError
+from actors.errors import NotFound, Problem, Stopped, StorageError
 from jobs import claims
 from jobs.claims import Claims
 from jobs.holder import Holder, _started
@@ -67,6 +67,10 @@ class World:
 
     def states(self):
         return [claim.state for claim in Claims.read(self.bucket, since=0).all]
+
+
+def fail():
+    raise StorageError(Problem("LM1308", "the store is away"))
 
 
 @pytest.fixture(params=["strong", "ignoring"])
@@ -148,6 +152,30 @@ def test_nothing_is_committed_while_a_renewal_is_late(world):
 
     lease.require()
     assert len(waits) == 6
+
+
+def test_who_is_stopped_waits_neither_for_a_renewal_nor_for_anothers_lease(world):
+    world.held(host="elsewhere")
+    waiting = world.lease()
+    waiting._wanted = lambda: world.time.seconds < 3
+    with pytest.raises(Stopped):
+        waiting.acquire()
+    assert world.time.seconds < TTL
+
+    world.time.seconds += TTL
+    lease = world.held()
+    lease._wanted = lambda: False
+    lease.require()
+    world.time.seconds += LATE_SECONDS
+    with pytest.raises(Stopped):
+        lease.require()
+
+
+def test_a_lease_that_cannot_be_given_back_spoils_no_run(world, monkeypatch):
+    with world.lease() as lease:
+        monkeypatch.setattr(lease, "release", fail)
+
+    assert "ends by itself in 30 s" in world.said[-1]
 
 
 def test_an_expired_lease_is_taken_back_if_nobody_held_it_in_between(world):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,11 +16,12 @@ from actors import metadata
 from actors.errors import InputError
 from actors.storage.opening import open_bucket
 from builders import NO_FENCE, drive, finished, make_spec, read_rows
-from jobs import index
+from jobs import card, index
 from jobs.clean import find_leftovers, remove
 from jobs.manifest import Manifest
-from jobs.retry import find_rework
+from jobs.retry import find_failures
 from jobs.verify import verify
+from thread_pool import ThreadPool
 
 
 @pytest.fixture
@@ -180,8 +182,54 @@ def test_retry_makes_the_failed_rows_again_and_leaves_the_others_as_they_are(spe
 
 def test_retry_may_be_asked_for_one_kind_of_failure(spec):
     bucket = open_bucket(spec.output)
-    assert {shard: len(rework.keys) for shard, rework in find_rework(bucket, "LM1603").items()} == {0: 1}
-    assert find_rework(bucket, "LM1601") == {}
+    assert {shard: len(rework.keys) for shard, rework in find_failures(bucket, "LM1603").rework.items()} == {0: 1}
+    assert find_failures(bucket, "LM1601").rework == {}
+
+
+def test_retry_starts_nothing_for_rows_that_are_bad_themselves(tmp_path):
+    spec = make_spec(tmp_path, ["colour", "", "grey", " "])
+    assert drive(spec).ends[-1][0] == 0
+    before = read_rows(spec)
+    given = []
+
+    leash = drive(spec, ThreadPool(assigned=given.append), purpose="retry")
+
+    assert leash.ends[-1][0] == 0
+    assert "nothing to retry: no other committed row" in leash.ends[-1][1]["message"]
+    assert [text.splitlines()[0] for text in leash.said] == [
+        "note[LM1615]: 2 failed images cannot be made by trying again, as the rows of the table are at fault: "
+        "2 for LM1003"
+    ]
+    assert "help: put the rows, mended, into a table of their own" in leash.said[0]
+    assert given == []
+    assert read_rows(spec) == before
+
+
+def test_retry_leaves_bad_rows_and_makes_the_others(tmp_path):
+    spec = make_spec(tmp_path, ["colour", "", "boom", "grey"], model="fake:fail=boom")
+    assert drive(spec).ends[-1][0] == 0
+    orders = []
+
+    leash = drive(spec, ThreadPool(assigned=orders.append), purpose="retry")
+
+    assert leash.ends[-1][0] == 0, leash.errors
+    assert any(text.startswith("note[LM1615]: 1 failed image cannot") for text in leash.said)
+    assert [len(order.only) for order in orders] == [1]
+    assert {row["error_code"] for row in read_rows(spec).values() if row["status"] == "failed"} == {"LM1003", "LM1603"}
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_the_card_names_the_tars_unless_they_are_too_many(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(card, "MOST_TARS", most)
+    out = Path(finished(tmp_path, 12).output)
+    (out / "images/000000000-0123456789ab.tar").touch()  # of a worker that died
+    _, front, body = (out / "README.md").read_text().split("---\n", 2)
+    (config,) = yaml.safe_load(front)["configs"]
+    tars = (out / "shards.txt").read_text().split()
+    assert len(tars) == 3
+    assert config["data_files"] == [{"split": "train", "path": tars if most == 3 else "metadata/*.parquet"}]
+    assert 'open("shards.txt")' in body
+    assert ("They are 3, too many to be named above" in body) == (most == 2)
 
 
 def test_an_index_of_other_metadata_is_no_index(spec, out):
