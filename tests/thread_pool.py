@@ -59,7 +59,9 @@ class ThreadPool:
 
     def assign(self, worker: str, order: ShardOrder) -> None:
         self._assigned(order)
-        member = self._members[worker]
+        member = self._members.get(worker)
+        if member is None:  # died this instant, and the driver is about to hear of it
+            return
         member.shards[order.shard.index] = order.shard
         self._spawn(self._serve, member, order)
 
