@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
 from actors.errors import InputError, Problem, UsageError
+from actors.faults import not_yaml
 from actors.settings import ModelSettings
 from cluster.faults import Origin, problems
 from jobs.spec import JobSpec
@@ -17,6 +18,7 @@ from jobs.spec import JobSpec
 ENV_PREFIX = "LIGHTMILL_"
 OF_A_MODEL = frozenset(ModelSettings.model_fields)
 EXAMPLE_OF_JSON = """write it as JSON, such as LIGHTMILL_OVERRIDES='["seed", "width"]'"""
+CARD_SUFFIXES = (".yaml", ".yml")
 NEEDED = ("prompts", "output", "model")
 
 
@@ -72,9 +74,7 @@ def _read(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
 
 
 def _not_yaml(path: Path, error: yaml.YAMLError) -> Problem:
-    mark = getattr(error, "problem_mark", None)
-    where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-    said = getattr(error, "problem", None) or str(error)
+    said, where = not_yaml(error, str(path))
     return Problem("LM1100", f"the job file is not YAML: {said}", where=where, help="mend that line")
 
 
@@ -85,9 +85,9 @@ def _relative_to(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model_relative_to(folder: Path, entry: Any) -> Any:  # noqa: ANN401 - whatever the file says
-    """A model is a path only where it looks like one: `./sd`, `../sd`, `~/sd`."""
+    """A model is a path only where it looks like one: `./sd`, `../sd`, `~/sd`, `mine.yaml`."""
     name = entry.get("model") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not name.startswith(("./", "../", "~")):
+    if not isinstance(name, str) or not (name.startswith(("./", "../", "~")) or name.endswith(CARD_SUFFIXES)):
         return entry
     return {**entry, "model": _absolute(folder, name)}
 

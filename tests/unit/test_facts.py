@@ -31,6 +31,7 @@ def folder(tmp_path):
     """A folder as diffusers saves Stable Diffusion 1.5, with empty weights."""
     folder = tmp_path / "stable-diffusion"
     write(folder / "model_index.json", INDEX)
+    write(folder / "scheduler" / "scheduler_config.json", {})
     write(folder / "tokenizer" / "tokenizer_config.json", {"model_max_length": 77})
     write(folder / "unet" / "config.json", {"sample_size": 64})
     write(folder / "vae" / "config.json", FOUR_BLOCKS)
@@ -70,6 +71,7 @@ def test_a_transformer_takes_patches_and_is_made_for_a_megapixel(folder):
     more = {"_class_name": "FluxPipeline", "tokenizer_2": ["transformers", "T5Tokenizer"]}
     write(folder / "model_index.json", {**parts, **more, "transformer": ["diffusers", "FluxTransformer2DModel"]})
     write(folder / "transformer" / "config.json", {"patch_size": 1})
+    write(folder / "transformer" / "diffusion_pytorch_model.safetensors", "")
     write(folder / "tokenizer_2" / "tokenizer_config.json", {"model_max_length": 512})
 
     facts = describe(folder)
@@ -95,7 +97,7 @@ def test_a_model_that_cannot_be_reached_is_named(tmp_path):
     ("model", "message"),
     [
         ("tinny", 'model "tinny" not found; did you mean tiny?'),
-        ("stabilityai/sdxl", 'model "stabilityai/sdxl" not found'),
+        ("stabilityai/sdxl", 'model "stabilityai/sdxl" not found; did you mean stabilityai/sdxl-turbo?'),
         ("fake:pase=1", '`fake` has no option "pase"; did you mean pace?'),
         ("fake:pace=fast", '"fast" is not a number'),
     ],
