@@ -40,7 +40,7 @@ def find_card(model: str) -> ModelCard | None:
 @functools.cache
 def shipped_cards() -> tuple[ModelCard, ...]:
     """All that come with lightmill, by name."""
-    return tuple(_load_once(path) for path in sorted(_SHIPPED.glob("*.yaml")))
+    return tuple(_load_once(path) for path in sorted(_SHIPPED.glob("*.yaml"), key=lambda path: path.stem))
 
 
 def list_cards(tier: Tier | None = None, task: Task | None = None, license: str | None = None) -> list[ModelCard]:  # noqa: A002

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from actors.models.card import ModelCard
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on standard output.")]
-WITHOUT_TERMINAL = 200
-"""Columns of a table that goes into a file or a pipe."""
+WITHOUT_TERMINAL = 1000
+"""Columns of a table that goes into a file or a pipe: enough for a line a model."""
 WIDTH = 100
 """Columns of a card."""
 FIRST = ("name", "title", "use", "tier", "license")
