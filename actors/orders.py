@@ -77,7 +77,7 @@ def _request(prompt: Prompt, image_index: int, recipe: LaneRecipe, info: ModelIn
         prompt=prompt,
         image_index=image_index,
         lane=recipe.lane,
-        negative_prompt=recipe.model.negative_prompt if negative is None else negative,
+        negative_prompt=info.negative_prompt if negative is None else negative,
         seed=first_seed(prompt, image_index, recipe.seed),
         seed_rejected=None,
         width=prompt.width or info.width,

@@ -31,12 +31,12 @@ class ModelSettings(Settings):
     """One entry of `models`: a lane of the job. What is left out is the model's own default."""
 
     model: Annotated[str, Field(min_length=1)]
-    """`tiny`, `fake`, or the path of a folder that diffusers saved."""
+    """The name of a model card, a hub id, or a path: of a card (`.yaml`) or of a folder that diffusers saved."""
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     height: Annotated[int, Field(ge=8, le=MAX_SIDE, multiple_of=8)] | None = None
     width: Annotated[int, Field(ge=8, le=MAX_SIDE, multiple_of=8)] | None = None
-    negative_prompt: str = ""
+    negative_prompt: str | None = None
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Left out: bfloat16 on a GPU that has it, float32 elsewhere."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 8

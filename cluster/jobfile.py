@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
 from actors import crash
 from actors.errors import InputError, Problem, UsageError
+from actors.faults import not_yaml
 from actors.settings import ModelSettings
 from cluster.faults import Origin, problems, strays
 from jobs.spec import JobSpec
@@ -20,6 +21,7 @@ OTHERS_OF_OURS = frozenset({crash.VARIABLE})
 """Variables with our prefix that are no fields of a job."""
 OF_A_MODEL = frozenset(ModelSettings.model_fields)
 EXAMPLE_OF_JSON = """write it as JSON, such as LIGHTMILL_OVERRIDES='["seed", "width"]'"""
+CARD_SUFFIXES = (".yaml", ".yml")
 NEEDED = ("prompts", "output", "model")
 
 
@@ -80,9 +82,7 @@ def _read(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
 
 
 def _not_yaml(path: Path, error: yaml.YAMLError) -> Problem:
-    mark = getattr(error, "problem_mark", None)
-    where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-    said = getattr(error, "problem", None) or str(error)
+    said, where = not_yaml(error, str(path))
     return Problem("LM1100", f"the job file is not YAML: {said}", where=where, help="mend that line")
 
 
@@ -93,9 +93,9 @@ def _relative_to(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model_relative_to(folder: Path, entry: Any) -> Any:  # noqa: ANN401 - whatever the file says
-    """A model is a path only where it looks like one: `./sd`, `../sd`, `~/sd`."""
+    """A model is a path only where it looks like one: `./sd`, `../sd`, `~/sd`, `mine.yaml`."""
     name = entry.get("model") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not name.startswith(("./", "../", "~")):
+    if not isinstance(name, str) or not (name.startswith(("./", "../", "~")) or name.endswith(CARD_SUFFIXES)):
         return entry
     return {**entry, "model": _absolute(folder, name)}
 

@@ -1,9 +1,11 @@
 """Examination: a job held against its models and its table, with all that is wrong in one go."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from actors.errors import InputError, Problem
-from actors.models.facts import ModelFacts, describe_model
+from actors.models.facts import ModelFacts
+from actors.settings import ModelSettings
 from actors.tables.source import TableSource, open_source
 from jobs.check_report import CheckReport
 from jobs.checks import check_rows, refuse_bad
@@ -23,9 +25,9 @@ class Examination:
     """Why the job is refused; empty where it is not."""
 
 
-def examine(spec: JobSpec, check: CheckMode, *, models_are_here: bool) -> Examination:
-    """Look at the models and the table. Raises `InputError` where the table cannot be read at all."""
-    facts, problems = _describe(spec) if models_are_here else ([], [])
+def examine(spec: JobSpec, check: CheckMode, look: Callable[[ModelSettings], ModelFacts] | None) -> Examination:
+    """Look at the table, and with `look` at each model. Raises `InputError` where the table cannot be read at all."""
+    facts, problems = _facts(spec, look) if look else ([], [])
     try:
         source = open_source(spec.prompts, spec.storage)
         report = check_rows(source, spec, check)
@@ -38,12 +40,12 @@ def examine(spec: JobSpec, check: CheckMode, *, models_are_here: bool) -> Examin
     return Examination(facts=tuple(facts), source=source, report=report, refusals=tuple(problems))
 
 
-def _describe(spec: JobSpec) -> tuple[list[ModelFacts], list[Problem]]:
+def _facts(spec: JobSpec, look: Callable[[ModelSettings], ModelFacts]) -> tuple[list[ModelFacts], list[Problem]]:
     facts: list[ModelFacts] = []
     problems: list[Problem] = []
     for settings in spec.models:
         try:
-            facts.append(describe_model(settings))
+            facts.append(look(settings))
         except InputError as error:
             problems += error.problems
     return facts, problems

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from actors.errors import InputError, Problem
-from actors.models.facts import ModelFacts
+from actors.models.facts import ModelFacts, describe_model
 from actors.records import SCHEMA_VERSION
 from actors.settings import ImageFormat
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
@@ -35,6 +35,9 @@ class LaneForecast:
     num_inference_steps: int | None
     """None: what the pipeline's class has as its default."""
     guidance_scale: float | None
+    negative_prompt: str
+    license: str
+    tier: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,7 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
 
     Raises `InputError` where there is nothing to forecast, and `StorageError` where the output cannot be read.
     """
-    examined = examine(spec, check, models_are_here=True)
+    examined = examine(spec, check, describe_model)
     source = examined.source
     committed, others = _look_at_output(spec, source.identity)
     lanes = 1 if "model" in spec.overrides else len(spec.models)
@@ -87,6 +90,9 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
                 height=known.height,
                 num_inference_steps=known.num_inference_steps,
                 guidance_scale=known.guidance_scale,
+                negative_prompt=known.negative_prompt,
+                license=known.license,
+                tier=known.tier,
             )
             for known in examined.facts
         ),

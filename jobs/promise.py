@@ -7,6 +7,7 @@ from importlib import metadata
 
 from actors import crash
 from actors.errors import InputError, PreconditionFailed, Problem
+from actors.models.facts import locate_model
 from actors.storage.bucket import Bucket, Fence
 from actors.storage.probe import StoreClass, probe
 from actors.tables.files import absolute
@@ -81,7 +82,7 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
         _hold_to(manifest, order, bucket)
         return Promise(order, manifest, None, manifest.store, say)
     # On a cluster the models are where the workers are, which need not be here.
-    examined = examine(order.spec, order.check, models_are_here=order.address is None)
+    examined = examine(order.spec, order.check, locate_model if order.address is None else None)
     if examined.refusals:
         raise InputError(*examined.refusals)
     store = probe(bucket)

@@ -16,7 +16,8 @@ import transformers
 from safetensors import SafetensorError
 
 from actors.errors import InputError, OutOfMemory, Problem
-from actors.models.facts import ModelFacts, component_folders, read_json
+from actors.models.facts import ModelFacts
+from actors.models.folder import component_folders, read_json
 from actors.models.model import Images, ModelInfo, Pixels
 from actors.records import Batch, ImageRequest
 
@@ -141,6 +142,7 @@ class DiffusersModel:
             height=facts.height,
             num_inference_steps=steps if isinstance(steps, int) else 50,
             guidance_scale=float(guidance) if isinstance(guidance, (int, float)) else 0.0,
+            negative_prompt=facts.negative_prompt,
             size_multiple=facts.size_multiple,
         )
 

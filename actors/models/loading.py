@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from actors.models.facts import ModelFacts, describe_model
+from actors.models.facts import ModelFacts, locate_model
 from actors.models.fake import FakeModel, FakeOptions
 from actors.models.model import ImageModel, ModelInfo
 from actors.settings import ModelSettings
@@ -11,9 +11,9 @@ from actors.settings import ModelSettings
 def load_model(settings: ModelSettings, *, threads: int | None = None, device: str | None = None) -> ImageModel:
     """Load the model onto `device`: the GPU where there is one, else the CPU with that many threads.
 
-    Raises `InputError` for a model that cannot be used; see `describe_model`.
+    Raises `InputError` for a model that cannot be used, or is not here; see `locate_model`.
     """
-    facts = describe_model(settings)
+    facts = locate_model(settings)
     if facts.pipeline is None:
         return _fake(facts)
     from actors.models.diffusion import DiffusersModel
@@ -40,6 +40,7 @@ def _fake(facts: ModelFacts) -> ImageModel:
         height=facts.height,
         num_inference_steps=facts.num_inference_steps,
         guidance_scale=facts.guidance_scale,
+        negative_prompt=facts.negative_prompt,
         size_multiple=facts.size_multiple,
     )
     return FakeModel(info, FakeOptions.parse(facts.model))

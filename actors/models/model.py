@@ -30,6 +30,7 @@ class ModelInfo:
     height: int = 512
     num_inference_steps: int = 50
     guidance_scale: float = 7.5
+    negative_prompt: str = ""
     size_multiple: int = 8
     may_be_blank: bool = False
     """Constant images are what this model is for (`fake`), so that they are no fault."""

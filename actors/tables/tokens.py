@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from actors.models.facts import widest_tokenizer
+from actors.models.folder import widest_tokenizer
 
 
 class Tokenizer(Protocol):

@@ -54,7 +54,7 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
-    from cluster.cli import generate, inspection, planning  # noqa: F401 - importing them registers their commands
+    from cluster.cli import generate, inspection, models, planning  # noqa: F401 - importing them registers their commands
 
     given = sys.argv[1:] if arguments is None else list(arguments)
     Options.debug, Options.as_json = "--debug" in given, "--json" in given
@@ -87,7 +87,13 @@ def _fail(problems: Sequence[Problem], exit_code: int) -> int:
 
 def _unreadable(error: Any) -> Problem:  # noqa: ANN401 - see UNREADABLE
     command = error.ctx.command_path if error.ctx else "lightmill"
-    said = error.format_message().rstrip(".").replace("Input should be", "it must be").partition(", unable")[0]
+    said = (
+        error.format_message()
+        .rstrip(".")
+        .replace("Input should be", "it must be")
+        .replace("Value error, ", "")
+        .partition(", unable")[0]
+    )
     return Problem("LM1105", said, help=f"{command} --help")
 
 

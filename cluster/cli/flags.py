@@ -37,7 +37,10 @@ class JobFlags:
     ]
     sink: Annotated[str | None, typer.Option(help="webdataset (tars), or files (one per image).", rich_help_panel=_JOB)]
     model: Annotated[
-        str | None, typer.Option(help="tiny, fake, or a folder that diffusers saved.", rich_help_panel=_MODEL)
+        str | None,
+        typer.Option(
+            help="A name of `lightmill models`, a hub id, a folder, or a card (.yaml).", rich_help_panel=_MODEL
+        ),
     ]
     num_inference_steps: Annotated[int | None, typer.Option(rich_help_panel=_MODEL)]
     guidance_scale: Annotated[float | None, typer.Option(rich_help_panel=_MODEL)]

@@ -47,6 +47,9 @@ def _facts(found: "Forecast", spec: "JobSpec") -> Iterator[tuple[str, str]]:
         rows = "no row names it" if lane.rows == 0 else "the rows that name it"
         rows = rows if lane.rows is None else count(lane.rows, "row")
         yield "model", f"{lane.model}, {_parameters(lane)}: {rows}"
+        yield "licence", f"{lane.license}; tier {lane.tier}"
+        if lane.negative_prompt:
+            yield "negative", lane.negative_prompt
     yield "images", f"{found.images:,} in {count(found.shards, 'shard')}"
     yield "output", f"{spec.output}: about {size(found.bytes)} in {count(found.objects, 'object')}"
     if found.committed is not None:

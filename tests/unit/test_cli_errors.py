@@ -1,6 +1,7 @@
 """Every error code has one meaning, which docs/errors.md tells; and every problem says what to do."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -34,8 +35,13 @@ WITHOUT_HELP = {
 }
 
 
+@functools.cache
 def problems():
     """Every Problem that the code makes with a code in place: its code, and the names of what it is given."""
+    return list(_problems())
+
+
+def _problems():
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             match node:

@@ -76,6 +76,18 @@ def test_a_person_reads_the_same(job):
     assert said.codes == ["LM1003", "LM1006", "LM1015"]
 
 
+def test_a_model_by_name_is_planned_without_its_weights(tmp_path):
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("prompt\na\n")
+    words = ["plan", "--prompts", prompts, "--output", tmp_path / "out", "--model", "waifu-diffusion-1-5-beta2"]
+    lines = lightmill(*words).out.splitlines()
+    assert "model       waifu-diffusion-1-5-beta2, 768x768, 40 steps, guidance 7.5: 1 row" in lines
+    assert "licence     faipl-1.0-sd; tier anime" in lines
+    assert any(line.startswith("negative    worst quality") for line in lines)
+    (lane,) = lightmill(*words, "--negative-prompt", "", "--json").json["lanes"]
+    assert (lane["license"], lane["tier"], lane["negative_prompt"]) == ("faipl-1.0-sd", "anime", "")
+
+
 def test_the_words_that_it_suggests_are_taken(tmp_path):
     prompts = tmp_path / "prompts.csv"
     prompts.write_text("prompt,cfg\na,7\n")

