@@ -17,7 +17,7 @@ from commands import lightmill, plan
 from jobs import forecast
 from jobs.status import KEY, Status
 
-COMMANDS = ("run", "plan", "status", "verify", "retry", "clean", "demo")
+COMMANDS = ("run", "plan", "status", "verify", "retry", "clean", "demo", "reproduce")
 HEAVY = (
     "pyarrow",
     "ray",
@@ -109,6 +109,7 @@ def test_the_version_goes_to_standard_output():
         (["plan", "--check", "most"], "Invalid value for '--check'"),
         (["run", "--column", "prompt"], "'prompt' is not NAME=COLUMN"),
         (["status"], "Missing argument 'OUT'"),
+        (["reproduce", "out", "--all", "--sample", "0"], "Invalid value for '--sample'"),
         (["verify", "out", "--sample", "2"], "Invalid value for '--sample'"),
         (["grind"], "No such command 'grind'"),
     ],
@@ -133,8 +134,9 @@ def test_conflicting_flags_are_exit_status_2(tmp_path, table):
 
 
 def test_no_job_is_exit_status_3(tmp_path):
-    for command in ("status", "verify", "clean", "retry"):
-        said = lightmill(command, tmp_path / "nothing")
+    for command in ("status", "verify", "clean", "retry", "reproduce"):
+        words = ["7"] if command == "reproduce" else []
+        said = lightmill(command, tmp_path / "nothing", *words)
         assert (said.status, said.codes) == (3, ["LM1316"])
         assert str(tmp_path / "nothing") in said.err
 
