@@ -55,6 +55,7 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     from cluster.cli import (  # noqa: F401 - importing them registers their commands
+        comparison,
         generate,
         inspection,
         planning,

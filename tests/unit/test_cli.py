@@ -17,7 +17,7 @@ from commands import lightmill, plan
 from jobs import forecast
 from jobs.status import KEY, Status
 
-COMMANDS = ("run", "plan", "status", "verify", "retry", "clean", "demo", "reproduce")
+COMMANDS = ("run", "plan", "status", "verify", "retry", "clean", "demo", "reproduce", "compare")
 HEAVY = (
     "pyarrow",
     "ray",
