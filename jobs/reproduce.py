@@ -152,7 +152,7 @@ def _named(lookup: Lookup, order: ReproduceOrder, leash: Leash) -> list[list[Row
         leash.say(str(replace(problem, severity="warning")))
     if order.save and len(rows) - len(imageless) > 1:
         help_ = f"name one with --image-index, or by its key, such as {rows[0]['key']}"
-        raise UsageError(Problem("LM1103", f"--save takes one image, and these are {len(rows)}", help=help_))
+        raise UsageError(Problem("LM1826", f"--save takes one image, and these are {len(rows)}", help=help_))
     return [rows]
 
 

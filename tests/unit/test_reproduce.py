@@ -286,7 +286,7 @@ def test_flags_that_do_not_go_together_are_exit_status_2(tmp_path, words):
 
 def test_saving_takes_one_image(birds, tmp_path):
     status, leash = again(birds, "owl", save=str(tmp_path / "owl.png"))
-    assert (status, leash.errors[0].code, (tmp_path / "owl.png").exists()) == (2, "LM1103", False)
+    assert (status, leash.errors[0].code, (tmp_path / "owl.png").exists()) == (2, "LM1826", False)
 
 
 def lookup(spec):
