@@ -35,6 +35,11 @@ def plan_batches(
     return first + rest
 
 
+def refill(requests: Sequence[ImageRequest], batch_size: int) -> list[Batch]:
+    """Batches for images that were made in batches of this size, and are again, however few they are now."""
+    return [Batch(batch.requests, batch_size) for batch in plan_batches(requests, batch_size)]
+
+
 def halve(batch: Batch) -> tuple[Batch, Batch]:
     """The batch in two, each filled up to the size of the whole, so that no byte changes."""
     middle = len(batch.requests) // 2

@@ -1,4 +1,4 @@
-"""How pixels become the bytes of an image file, and back (the only user of the image libraries).
+"""How pixels become the bytes of an image file, and back (the only user of their libraries).
 
 Each encoder is the fastest measured (`python -m benchmarks.encoders`) that loses nothing, JPEG apart, and that lets
 other threads run meanwhile, so that a pool of threads encodes on every core next to the model.

@@ -5,10 +5,10 @@ which attempt it replaces, and the data files that its rows refer to.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,14 +85,25 @@ def merge(old: bytes, new: bytes) -> bytes:
 
 def read_metadata(data: bytes) -> ShardMetadata:
     """The whole file. Raises `RunError` where it is damaged, not ours, or of a newer lightmill."""
-    with _reading(data) as file:
+    with _reading(pa.BufferReader(data)) as file:
         return ShardMetadata(_header(file), file.read().replace_schema_metadata(None))
 
 
 def read_header(data: bytes) -> ShardHeader:
     """The header alone, without decoding the rows. Raises as `read_metadata` does."""
-    with _reading(data) as file:
+    with _reading(pa.BufferReader(data)) as file:
         return _header(file)
+
+
+def select_rows(opened: BinaryIO, choose: Callable[[pa.Table], Sequence[int]]) -> list[dict[str, Any]]:
+    """Some rows of a file, with our own columns. Raises as `read_metadata` does.
+
+    `choose` is shown the columns `id` and `key` of all rows, and says which it wants; the others are read for these.
+    """
+    with _reading(opened) as file:
+        _header(file)
+        chosen = choose(file.read(columns=["id", "key"]))
+        return _rows(file.read(columns=SAMPLE_SCHEMA.names), chosen).to_pylist() if chosen else []
 
 
 def _rows(table: pa.Table, chosen: Sequence[int]) -> pa.Table:
@@ -117,10 +128,10 @@ def _to_bytes(table: pa.Table, header: ShardHeader) -> bytes:
 
 
 @contextmanager
-def _reading(data: bytes) -> Iterator[pq.ParquetFile]:
+def _reading(source: pa.BufferReader | BinaryIO) -> Iterator[pq.ParquetFile]:
     """The file, open. What a flipped bit leads to, anywhere in it, is a `RunError`."""
     try:
-        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
             yield file
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:  # the last three: of the header
         raise RunError(_damaged(str(error).partition("\n")[0])) from error

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from actors.errors import Problem, RunError
-from jobs.order import RunOrder
+from jobs.order import Order
 
 STDERR_TAIL = 4000
 SIGNALLED = 128
@@ -27,7 +27,7 @@ class Child:
     when this process is gone, however that came about, the pipe ends and the driver with it, and its workers with that.
     """
 
-    def __init__(self, order: RunOrder) -> None:
+    def __init__(self, order: Order) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `events`
         self._signals: list[int] = []
         # -P keeps the current folder off the path: a stray `jobs/` there must not become the driver.

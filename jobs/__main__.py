@@ -1,4 +1,4 @@
-"""The driver's entry point: `python -m jobs '<RunOrder as JSON>' [--leash]`, on this machine and on a cluster alike."""
+"""The driver's entry point: `python -m jobs '<order as JSON>' [--leash]`, on this machine and on a cluster alike."""
 
 import os
 import secrets
@@ -6,7 +6,7 @@ import signal
 import sys
 
 from jobs.leash import Leash
-from jobs.order import RunOrder
+from jobs.order import ReproduceOrder, read_order
 
 PRIVATE_RAY = {
     # Ray's own switch for "this is no cluster": it then names and binds the loopback address only.
@@ -18,9 +18,13 @@ PRIVATE_RAY = {
 
 def main() -> int:
     """Do what the order says; the exit status says how it went."""
-    order = RunOrder.model_validate_json(sys.argv[1])
+    order = read_order(sys.argv[1])
     leash = Leash(held="--leash" in sys.argv[2:])
     signal.signal(signal.SIGTERM, leash.terminate)
+    if isinstance(order, ReproduceOrder):
+        from jobs.reproduce import reproduce
+
+        return reproduce(order, leash)
     if order.address is None:
         # Before Ray is imported, which is when it reads them. The token lives and dies with this process.
         os.environ.update(PRIVATE_RAY, RAY_AUTH_TOKEN=secrets.token_hex(32))

@@ -46,6 +46,10 @@ class Leash:
         """How far the run is."""
         self._send({"event": "status", "status": status})
 
+    def image(self, finding: Mapping[str, Any]) -> None:
+        """What an image that was made again is like."""
+        self._send({"event": "image", "image": finding})
+
     def fail(self, error: LightmillError) -> None:
         """Why the run ends."""
         self._send({"event": "error", "problems": [problem.to_dict() for problem in error.problems]})

@@ -1,8 +1,10 @@
-"""RunOrder: what whoever starts a driver tells it, as the one argument of `python -m jobs`."""
+"""Orders: what whoever starts a driver tells it, as the one argument of `python -m jobs`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from actors.settings import Settings
+from pydantic import Field, TypeAdapter
+
+from actors.settings import Settings, StorageSettings
 from jobs.spec import JobSpec
 
 CheckMode = Literal["auto", "all", "sample", "none"]
@@ -24,3 +26,29 @@ class RunOrder(Settings):
     """Whether errors come with tracebacks, on standard error."""
     commit: str | None = None
     """Of the code, which a shipped copy of it does not know."""
+
+
+class ReproduceOrder(Settings):
+    """Images of an output to be made again, and compared. Needs no Ray: the model is in the driver's own process."""
+
+    purpose: Literal["reproduce"] = "reproduce"
+    output: str
+    storage: StorageSettings
+    id: str | None = None
+    """Of a row, or the key of an image. None: all images."""
+    image_index: int | None = None
+    """None: all images of the row."""
+    sample: int | None = None
+    """Of all images, so many; None: every one."""
+    save: str | None = None
+    """The file for the new image, an absolute path."""
+    debug: bool = False
+
+
+Order = RunOrder | ReproduceOrder
+_ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="purpose")])
+
+
+def read_order(text: str) -> Order:
+    """An order as it stands on a command line, in JSON."""
+    return _ORDER.validate_json(text)

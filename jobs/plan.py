@@ -53,6 +53,10 @@ class Plan:
         start = (index - self._first[lane]) * self.rows_per_shard
         return Shard(index, lane, start, min(start + self.rows_per_shard, self.lane_rows[lane]))
 
+    def shard_of(self, lane: int, row: int) -> Shard:
+        """The shard of a row, which is counted within its lane."""
+        return self.shard(self._first[lane] + row // self.rows_per_shard)
+
     def shard_images(self, index: int) -> int:
         """How many images this shard promises."""
         shard = self.shard(index)

@@ -124,12 +124,12 @@ def _manifest(order: RunOrder, table: PromptTable, store: StoreClass) -> Manifes
         shards=plan.shards,
         store=store,
         created_at=datetime.now(UTC),
-        versions=_versions(),
+        versions=library_versions(),
         commit=order.commit,
     )
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Of the libraries that make the pictures, as far as they are installed where the driver runs."""
     versions = {}
     for library in LIBRARIES:

@@ -29,13 +29,16 @@ class QuietLeash:
     def __init__(self):
         self.exit_code = 130
         self.stopping = threading.Event()
-        self.said, self.errors, self.ends = [], [], []
+        self.said, self.errors, self.ends, self.images = [], [], [], []
 
     def say(self, text):
         self.said.append(text)
 
     def status(self, status):
         pass
+
+    def image(self, finding):
+        self.images.append(finding)
 
     def fail(self, error):
         self.errors.append(error)

@@ -54,7 +54,14 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
-    from cluster.cli import generate, inspection, models, planning  # noqa: F401 - importing them registers their commands
+    from cluster.cli import (  # noqa: F401 - importing them registers their commands
+        comparison,
+        generate,
+        inspection,
+        models,
+        planning,
+        reproduction,
+    )
 
     given = sys.argv[1:] if arguments is None else list(arguments)
     Options.debug, Options.as_json = "--debug" in given, "--json" in given

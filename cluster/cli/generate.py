@@ -43,7 +43,7 @@ def run(spec: "JobSpec", address: Address = None, check: Check = "auto", as_json
     from jobs.order import RunOrder
 
     order = RunOrder(spec=spec, address=address, check=check, debug=Options.debug, commit=_commit())
-    raise typer.Exit(_follow(order, as_json=as_json))
+    raise typer.Exit(follow(order, as_json=as_json))
 
 
 @app.command(epilog="Example: lightmill retry out --only LM1603")
@@ -61,7 +61,7 @@ def retry(
     _, manifest = manifest_of(output)
     spec = manifest.spec.model_copy(update={"output": output})
     order = RunOrder(purpose="retry", spec=spec, only=only, address=address, debug=Options.debug, commit=_commit())
-    raise typer.Exit(_follow(order, as_json=as_json))
+    raise typer.Exit(follow(order, as_json=as_json))
 
 
 @app.command(epilog="Example: lightmill demo --output my-first-pictures")
@@ -74,7 +74,7 @@ def demo(
 
     prompts = Path(str(resources.files("cluster"))) / "demo.csv"
     flags = {"name": "demo", "prompts": str(prompts), "output": str(output), "model": "tiny", "sink": "files"}
-    exit_code = _follow(RunOrder(spec=load_job(None, flags), debug=Options.debug, commit=_commit()), as_json=False)
+    exit_code = follow(RunOrder(spec=load_job(None, flags), debug=Options.debug, commit=_commit()), as_json=False)
     if exit_code:
         raise typer.Exit(exit_code)
     words, here = _words_for_me(), shlex.quote(str(output))
@@ -86,7 +86,7 @@ def demo(
     )
 
 
-def _follow(order: "RunOrder", *, as_json: bool) -> int:
+def follow(order: "RunOrder", *, as_json: bool) -> int:
     """Start the driver, show what it says, and return its exit status."""
     from cluster.child import Child
     from cluster.follow import follower, summary

@@ -20,7 +20,7 @@ from jobs.manifest import Manifest
 from jobs.status import KEY, Status
 from jobs.verify import verify
 
-COMMANDS = ("run", "plan", "status", "verify", "retry", "clean", "demo")
+COMMANDS = ("run", "plan", "status", "verify", "retry", "clean", "demo", "reproduce", "compare")
 HEAVY = (
     "pyarrow",
     "ray",
@@ -112,6 +112,7 @@ def test_the_version_goes_to_standard_output():
         (["plan", "--check", "most"], "Invalid value for '--check'"),
         (["run", "--column", "prompt"], "'prompt' is not NAME=COLUMN"),
         (["status"], "Missing argument 'OUT'"),
+        (["reproduce", "out", "--all", "--sample", "0"], "Invalid value for '--sample'"),
         (["verify", "out", "--sample", "2"], "Invalid value for '--sample'"),
         (["grind"], "No such command 'grind'"),
     ],
@@ -136,8 +137,9 @@ def test_conflicting_flags_are_exit_status_2(tmp_path, table):
 
 
 def test_no_job_is_exit_status_3(tmp_path):
-    for command in ("status", "verify", "clean", "retry"):
-        said = lightmill(command, tmp_path / "nothing")
+    for command in ("status", "verify", "clean", "retry", "reproduce"):
+        words = ["7"] if command == "reproduce" else []
+        said = lightmill(command, tmp_path / "nothing", *words)
         assert (said.status, said.codes) == (3, ["LM1316"])
         assert str(tmp_path / "nothing") in said.err
 

@@ -1,0 +1,85 @@
+"""Remake: images made once more from their rows of the metadata, the way in which a worker made them."""
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from actors.batches import refill
+from actors.clock import Clock
+from actors.device import Device
+from actors.generation import Generation
+from actors.models.loading import load_model
+from actors.models.model import ModelInfo
+from actors.recipe import LaneRecipe
+from actors.records import ImageRequest, Prompt, Shard
+from actors.samples import SampleRows
+from actors.storage.folder import FolderBucket
+from actors.writer import ShardWriter
+
+Row = Mapping[str, Any]
+NAME = "remake"
+"""In the place of an attempt and of a worker, whose ids mean nothing here."""
+
+
+class Remaker:
+    """One model in memory, and the way through batches, device and encoders that every image of a shard goes."""
+
+    def __init__(self, recipe: LaneRecipe) -> None:
+        self._recipe = recipe
+        self._clock = Clock()
+        self._device = Device(lambda: load_model(recipe.model), self._clock, recipe.batch_timeout_seconds)
+        self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is known of the model."""
+        return self._device.info
+
+    def remake(self, rows: Sequence[Row], stopping: threading.Event) -> Iterator[tuple[Row, Row, bytes]]:
+        """Of each row with an image: the row, the one that it would get now, and the new file, empty where there is
+        none. Batches are filled up to the sizes that were recorded. Raises `Stopped` when `stopping` is set.
+        """
+        before = {row["key"]: row for row in rows}
+        shard = Shard(rows[0]["shard"], self._recipe.lane, 0, 0)
+        with tempfile.TemporaryDirectory(prefix="lightmill-remake-") as folder:
+            bucket = FolderBucket(Path(folder))
+            with self._writer(bucket, shard) as writer:
+                samples = SampleRows(self.info, shard, NAME, NAME)
+                batches = [batch for size, requests in _by_batch_size(rows) for batch in refill(requests, size)]
+                generation = Generation(self._recipe, self._device, batches, (), samples, writer)
+                for _ in generation.beats(self._clock, stopping):
+                    pass  # nobody needs to know what is on the device
+                made, _ = writer.finish()
+            for row in made:
+                yield before[row["key"]], row, bucket.get(row["file"]) if row["status"] == "ok" else b""
+
+    def _writer(self, bucket: FolderBucket, shard: Shard) -> ShardWriter:
+        encoding = self._recipe.encoding
+        return ShardWriter(bucket, shard, NAME, sink="files", encoding=encoding, executor=self._encoders)
+
+
+def request_of(row: Row) -> ImageRequest:
+    """What the image of a row was made of. Its seed is as if the table had named it: there is no other to try."""
+    return ImageRequest(
+        prompt=Prompt(source_row=row["source_row"], id=row["id"], text=row["prompt"], seed=row["seed"]),
+        image_index=row["image_index"],
+        lane=row["lane"],
+        negative_prompt=row["negative_prompt"],
+        seed=row["seed"],
+        seed_rejected=row["seed_rejected"],
+        width=row["width"],
+        height=row["height"],
+        num_inference_steps=row["num_inference_steps"],
+        guidance_scale=row["guidance_scale"],
+    )
+
+
+def _by_batch_size(rows: Sequence[Row]) -> Iterator[tuple[int, list[ImageRequest]]]:
+    ordered = sorted(rows, key=lambda row: (row["batch_size"], row["key"]))
+    for size, group in groupby(ordered, key=lambda row: int(row["batch_size"])):
+        yield size, [request_of(row) for row in group]

@@ -1,0 +1,206 @@
+"""Reproduce: images of an output made again and compared with those that are stored; from the order to the status."""
+
+import math
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from actors.errors import InputError, LightmillError, Problem, RunError, Stopped, UsageError, unexpected
+from actors.likeness import LEAST_PSNR, MOST_LEVELS
+from actors.recipe import LaneRecipe
+from actors.remake import Remaker
+from actors.storage.bucket import Bucket
+from actors.storage.folder import FolderBucket
+from actors.storage.opening import open_bucket
+from jobs.finding import Difference, Finding, compare, other_weights
+from jobs.lanes import lane_recipes
+from jobs.leash import Leash
+from jobs.lookup import Lookup, unknown
+from jobs.manifest import Manifest
+from jobs.order import ReproduceOrder
+from jobs.promise import Say, library_versions
+
+Row = Mapping[str, Any]
+UNRECORDED = ("torch", "transformers")
+"""Libraries that no row names. The manifest does: where the job was begun."""
+
+
+def reproduce(order: ReproduceOrder, leash: Leash) -> int:
+    """Do what the order says, tell the leash of each image, and return the exit status."""
+    try:
+        words = _reproduce(order, leash)
+        exit_code: int = words.pop("exit_code")
+    except Stopped:
+        words, exit_code = {"message": "stopped"}, leash.exit_code
+    except Exception as error:  # noqa: BLE001  whatever it is, whoever started this gets a last word
+        if order.debug:
+            traceback.print_exc()
+        failure = error if isinstance(error, LightmillError) else RunError(unexpected(error))
+        leash.fail(failure)
+        words, exit_code = {"message": "nothing was compared"}, failure.exit_code
+    leash.end(exit_code, words)
+    return exit_code
+
+
+class Reproducer:
+    """Makes images of one output again. One model at a time is in memory."""
+
+    def __init__(self, bucket: Bucket, manifest: Manifest, say: Say) -> None:
+        self._bucket = bucket
+        self._manifest = manifest
+        self._say = say
+        self._recipe: LaneRecipe | None = None
+        self._remaker: Remaker | None = None
+        now = library_versions()
+        then = manifest.versions
+        pairs = ((name, then.get(name), now.get(name)) for name in UNRECORDED)
+        self._libraries = tuple(Difference(*pair) for pair in pairs if pair[1] != pair[2])
+
+    def reproduce(self, rows: Sequence[Row], stopping: threading.Event) -> Iterator[tuple[Finding, bytes]]:
+        """What each of these images, all of which are there, is now, and its bytes. Raises `Stopped`."""
+        for _, group in groupby(sorted(rows, key=_setting), key=_setting):
+            same = list(group)
+            for row, new, data in self._load(same[0]).remake(same, stopping):
+                finding = compare(self._bucket, row, new, data)
+                libraries = self._libraries if row["diffusers_version"] else ()
+                yield replace(finding, environment=(*finding.environment, *libraries)), data
+
+    def _load(self, row: Row) -> Remaker:
+        recipe = self._recipe_of(row)
+        if self._remaker is None or recipe != self._recipe:
+            self._remaker = None  # its weights are to be gone before others come
+            self._recipe, self._remaker = recipe, Remaker(recipe)
+            then, now = row["weights_sha256"], self._remaker.info.weights_sha256
+            if then != now:
+                self._say(str(other_weights(recipe.model.model, then, now)))
+        return self._remaker
+
+    def _recipe_of(self, row: Row) -> LaneRecipe:
+        recipe = lane_recipes(self._manifest, self._manifest.spec, gpus=0)[row["lane"]]
+        recorded = {name: row[name] for name in ("threads", "dtype") if row[name] is not None}
+        return replace(recipe, model=recipe.model.model_copy(update=recorded))
+
+
+class Tally:
+    """What many images came to, without keeping them."""
+
+    def __init__(self) -> None:
+        self.verdicts: Counter[str] = Counter(identical=0, rounding=0, different=0)
+        self._environment: Counter[Difference] = Counter()
+        self._worst: Finding | None = None
+
+    def add(self, finding: Finding) -> None:
+        """Count the image."""
+        self.verdicts[finding.verdict] += 1
+        self._environment.update(finding.environment)
+        if finding.verdict != "identical" and (self._worst is None or _distance(finding) > _distance(self._worst)):
+            self._worst = finding
+
+    def words(self) -> dict[str, Any]:
+        """For the end."""
+        environment = [{**asdict(what), "images": images} for what, images in self._environment.most_common()]
+        worst = self._worst.to_dict() if self._worst else None
+        return {"verdicts": dict(self.verdicts), "worst": worst, "environment": environment}
+
+
+def _reproduce(order: ReproduceOrder, leash: Leash) -> dict[str, Any]:
+    bucket = open_bucket(order.output, order.storage)
+    manifest = Manifest.load(bucket)
+    assert manifest is not None, "whoever gives the order has seen it"
+    lookup = Lookup(bucket, manifest)
+    groups = _named(lookup, order, leash) if order.id is not None else _many(lookup, order.sample)
+    reproducer, tally = Reproducer(bucket, manifest, leash.say), Tally()
+    without_image = 0
+    for rows in groups:
+        there = [row for row in rows if row["status"] == "ok"]
+        without_image += len(rows) - len(there)
+        for finding, data in reproducer.reproduce(there, leash.stopping) if there else ():
+            tally.add(finding)
+            if order.id is not None or finding.verdict == "different":
+                leash.image(finding.to_dict())
+            if order.save and data:
+                _save(Path(order.save), data)
+    different = tally.verdicts["different"]
+    if different:
+        leash.fail(RunError(_different(order.output, different, tally.verdicts.total())))
+    return {
+        "message": "compared",
+        "exit_code": RunError.exit_code if different else 0,
+        "without_image": without_image,
+        "bounds": {"max_difference": MOST_LEVELS, "psnr": LEAST_PSNR},
+        **tally.words(),
+    }
+
+
+def _named(lookup: Lookup, order: ReproduceOrder, leash: Leash) -> list[list[Row]]:
+    """The rows that the order names. Raises `InputError` where there are none, or none with an image."""
+    assert order.id is not None
+    rows: list[Row] = list(lookup.find([order.id]))
+    if not rows:
+        raise unknown(order.output, order.id, lookup.close_to(order.id))
+    if order.image_index is not None:
+        rows = _of_index(rows, order.image_index, order)
+    imageless = [_no_image(row) for row in rows if row["status"] != "ok"]
+    if len(imageless) == len(rows):
+        raise InputError(*imageless)
+    for problem in imageless:
+        leash.say(str(replace(problem, severity="warning")))
+    if order.save and len(rows) - len(imageless) > 1:
+        help_ = f"name one with --image-index, or by its key, such as {rows[0]['key']}"
+        raise UsageError(Problem("LM1826", f"--save takes one image, and these are {len(rows)}", help=help_))
+    return [rows]
+
+
+def _of_index(rows: Sequence[Row], index: int, order: ReproduceOrder) -> list[Row]:
+    found = [row for row in rows if row["image_index"] == index]
+    if not found:
+        there = sorted({row["image_index"] for row in rows})
+        message = f'"{order.id}" has no image {index}'
+        help_ = f"use one of {', '.join(map(str, there))}"
+        raise InputError(Problem("LM1821", message, where=order.output, value=str(index), help=help_))
+    return found
+
+
+def _many(lookup: Lookup, sample: int | None) -> Iterable[list[Row]]:
+    found = lookup.all() if sample is None else lookup.sample(sample)
+    return (list(rows) for rows in found)
+
+
+def _save(path: Path, data: bytes) -> None:
+    FolderBucket(path.parent).put(path.name, data)
+
+
+def _no_image(row: Row) -> Problem:
+    return Problem(
+        "LM1822",
+        f"{row['key']} has no image to compare with: it is {row['status']}, {row['error_code']}: {row['error']}",
+        value=str(row["id"]),
+        help="`lightmill retry OUT` makes failed images again",
+    )
+
+
+def _different(output: str, different: int, all_: int) -> Problem:
+    return Problem(
+        "LM1823",
+        f"{different:,} of {all_:,} images came out different from what is stored",
+        where=output,
+        help="see what differs in the environment; `lightmill verify` says whether the stored images are as written",
+    )
+
+
+def _setting(row: Row) -> tuple[int, int, str]:
+    """What of a row asks for a model of its own in memory."""
+    return row["lane"], row["threads"] or 0, row["dtype"] or ""
+
+
+def _distance(finding: Finding) -> tuple[bool, float, int]:
+    """How bad it is: no picture at all, then the lowest PSNR, then the largest difference."""
+    near = finding.likeness
+    if near is None:
+        return True, math.inf, 255
+    return finding.verdict == "different", -near.psnr, near.max_difference
