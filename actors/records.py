@@ -186,6 +186,7 @@ SAMPLE_SCHEMA = pa.schema(
         ("nsfw_score", pa.float64()),
         ("stage", pa.int32()),
         ("parents", pa.list_(pa.string())),
+        ("digital_source_type", pa.string()),
         ("file", pa.string()),
         ("file_offset", pa.int64()),
         ("file_length", pa.int64()),

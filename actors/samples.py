@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from actors.errors import Problem
+from actors.imprint import ALGORITHMIC, TRAINED
 from actors.models.model import ModelInfo
 from actors.orders import Refusal
 from actors.records import SAMPLE_SCHEMA, SCHEMA_VERSION, ImageRequest, Prompt, Shard, Status, carried_name
@@ -50,6 +51,7 @@ class SampleRows:
             "generate_seconds": seconds,
             "prompt_truncated": truncated,
             "nsfw": nsfw,
+            "digital_source_type": TRAINED if self._common["scheduler"] else ALGORITHMIC,
         }
 
     def failed(self, request: ImageRequest, problem: Problem, batch_size: int | None = None) -> Row:

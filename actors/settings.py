@@ -53,6 +53,8 @@ class EncodingSettings(Settings):
 
     format: ImageFormat = "webp"
     quality: Annotated[int, Field(ge=1, le=100)] = 95
+    metadata: bool = True
+    """Whether the file says what it is: see `actors/imprint.py`."""
 
 
 class CheckSettings(Settings):

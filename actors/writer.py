@@ -15,6 +15,7 @@ from actors import crash
 from actors.backlog import Backlog
 from actors.encoding import encode
 from actors.errors import Problem
+from actors.imprint import Imprint
 from actors.models.model import Pixels
 from actors.records import DataFile, Shard
 from actors.settings import EncodingSettings
@@ -152,7 +153,8 @@ class ShardWriter:
 
     def _encode(self, row: Row, pixels: Pixels) -> EncodedImage | Problem:
         try:
-            data = encode(pixels, self._encoding)
+            imprint = Imprint.of(row) if self._encoding.metadata else None
+            data = encode(pixels, self._encoding, imprint)
         except Exception as error:  # noqa: BLE001  codecs raise what they like, and it concerns this image alone
             return Problem("LM1602", f"the image could not be encoded: {type(error).__name__}: {error}")
         row_json = sidecar(row) if self._with_sidecar else b""

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from actors import metadata
 from actors.encoding import encode
+from actors.imprint import ALGORITHMIC, Imprint
 from actors.records import SCHEMA_VERSION, Shard, sample_key
 from actors.settings import EncodingSettings, ImageFormat
 from actors.storage.bucket import Bucket
@@ -67,7 +68,7 @@ def write_shards(bucket: Bucket, images: list[Pixels], count: int, settings: Enc
 def encode_alone(images: list[Pixels], count: int, settings: EncodingSettings) -> None:
     """The same images, and nothing done with them."""
     with ThreadPoolExecutor(cores()) as pool:
-        for _ in pool.map(partial(encode, settings=settings), null_model(images, count)):
+        for _ in pool.map(partial(encode, settings=settings, imprint=_imprint(images)), null_model(images, count)):
             pass
 
 
@@ -89,12 +90,18 @@ def _row(number: int, pixels: Pixels) -> dict[str, Any]:
         "status": "ok",
         "prompt": f"a photograph of a red cube on a blue table, number {number}",
         "model": "null",
+        "digital_source_type": ALGORITHMIC,
         "seed": number * 7919,
         "width": width,
         "height": height,
         "num_inference_steps": 25,
         "guidance_scale": 7.5,
     }
+
+
+def _imprint(images: list[Pixels]) -> Imprint:
+    """What files say of themselves: as long for all of them."""
+    return Imprint.of(_row(0, images[0]))
 
 
 def _cases() -> Iterator[tuple[int, ImageFormat, list[Pixels], int]]:
@@ -127,7 +134,7 @@ def to_s3() -> Iterator[dict[str, Any]]:
     with _loopback_bucket() as bucket:
         for size, name, images, count in _cases():
             settings = EncodingSettings(format=name)
-            encoded = [encode(image, settings) for image in images]
+            encoded = [encode(image, settings, _imprint(images)) for image in images]
             candidates = {
                 "encode alone": partial(encode_alone, images, count, settings),
                 "upload alone": partial(upload_alone, bucket, encoded, count),

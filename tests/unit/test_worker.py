@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from actors.metadata import read_metadata
 from actors.models.model import ModelInfo
 from actors.orders import resolve
 from actors.records import Beat, Prompt, sample_key
+from actors.settings import EncodingSettings
 from actors.tables.seeds import derive_seed
 from actors.worker import Worker
 from lanes import make_order, make_recipe
@@ -50,6 +52,18 @@ def test_every_promised_image_is_one_row_and_its_bytes_are_where_the_row_says(tm
         assert row["seed"] == derive_seed(7, row["id"], row["image_index"])
         assert (row["status"], row["shard"], row["attempt"]) == ("ok", 5, report.attempt)
     assert [file.file for file in report.files] == [f"images/000000005-{report.attempt}.tar"]
+
+
+def test_an_image_says_what_its_row_says_unless_told_not_to(tmp_path):
+    speaking = make_recipe(tmp_path / "a", ["red"])
+    silent = dataclasses.replace(speaking, encoding=EncodingSettings(format="png", metadata=False))
+    (said,), (unsaid,) = (
+        (image(recipe, row) for row in run(recipe, make_order(1))[2].values()) for recipe in (speaking, silent)
+    )
+    seed = derive_seed(7, "0", 0)
+    assert f"red\nSteps: 1, CFG scale: 0, Seed: {seed}, Size: 16x16, Model: fake, Version: ".encode() in said
+    assert b"digitalsourcetype/algorithmicMedia<" in said
+    assert [chunk in unsaid for chunk in (b"tEXt", b"iTXt")] == [False, False]
 
 
 def test_other_columns_of_the_table_are_carried(tmp_path):

@@ -132,7 +132,7 @@ def test_a_shard_without_images_writes_nothing(executor, sink):
 
 
 def test_an_image_that_cannot_be_encoded_is_a_failed_row(executor, monkeypatch):
-    def encode(pixels, settings):
+    def encode(pixels, settings, imprint):
         if pixels[0, 0, 0] == 13:
             raise RuntimeError("bad luck")
         return b"image"
