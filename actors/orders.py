@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from actors.errors import Problem
 from actors.models.model import ModelInfo
 from actors.recipe import LaneRecipe
-from actors.records import ImageRequest, Prompt, ShardOrder, sample_key
+from actors.records import ImageRequest, Prompt, ShardOrder, Status, sample_key
 from actors.tables.seeds import derive_seed, follow_seed
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A promised image that cannot be made, and why. `request` is None where the row itself is at fault."""
+    """A promised image that is not to be made, and why. `request` is None where the row itself is at fault."""
 
     prompt: Prompt
     image_index: int
     lane: int
     problem: Problem
     request: ImageRequest | None = None
+    status: Status = "failed"
+    """What becomes of its row."""
 
     @property
     def key(self) -> str:
@@ -63,10 +65,11 @@ def _asked(order: ShardOrder, key: str) -> bool:
 
 def _images(prompts: Sequence[Prompt], recipe: LaneRecipe, info: ModelInfo) -> Iterator[ImageRequest | Refusal]:
     for prompt in prompts:
-        problem = prompt.problem or _misfit(prompt, info)
+        problem = prompt.problem or prompt.filtered or _misfit(prompt, info)
+        status: Status = "filtered" if prompt.filtered else "failed"
         for image_index in range(recipe.images_per_prompt):
             if problem:
-                yield Refusal(prompt, image_index, recipe.lane, problem)
+                yield Refusal(prompt, image_index, recipe.lane, problem, status=status)
             else:
                 yield _request(prompt, image_index, recipe, info)
 

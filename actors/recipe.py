@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from actors.settings import CheckSettings, EncodingSettings, ModelSettings, Override, Sink, StorageSettings
+from actors.settings import (
+    CheckSettings,
+    EncodingSettings,
+    FilterSettings,
+    ModelSettings,
+    Override,
+    Sink,
+    StorageSettings,
+)
 from actors.tables.table import PromptTable
 
 
@@ -22,5 +30,8 @@ class LaneRecipe:
     sink: Sink
     encoding: EncodingSettings
     checks: CheckSettings
+    prompt_filter: FilterSettings
+    blocked: tuple[str, ...]
+    """The entries of the filter's block list."""
     storage: StorageSettings
     batch_timeout_seconds: float

@@ -51,6 +51,8 @@ class Prompt:
     stripped: int = 0
     """Control, zero-width and bidi characters that were taken out of the text."""
     problem: Problem | None = None
+    filtered: Problem | None = None
+    """Why the job's filter leaves the row out; such a row is promised, too, and becomes a filtered sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

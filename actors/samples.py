@@ -65,7 +65,7 @@ class SampleRows:
             return self.failed(refusal.request, refusal.problem)
         prompt = refusal.prompt
         row = {
-            **self._of(prompt, "failed"),
+            **self._of(prompt, refusal.status),
             "image_index": refusal.image_index,
             "key": refusal.key,
             "negative_prompt": prompt.negative_prompt,
@@ -74,7 +74,7 @@ class SampleRows:
             "num_inference_steps": prompt.num_inference_steps,
             "guidance_scale": prompt.guidance_scale,
         }
-        return with_problem(row, "failed", refusal.problem)
+        return with_problem(row, refusal.status, refusal.problem)
 
     def _of(self, prompt: Prompt, status: Status) -> Row:
         return {

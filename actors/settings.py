@@ -57,6 +57,29 @@ class EncodingSettings(Settings):
     """Whether the file says what it is: see `actors/imprint.py`."""
 
 
+class FilterSettings(Settings):
+    """Which prompts are left out: their rows are promised, and become filtered ones."""
+
+    block_list: Annotated[str, Field(min_length=1)] | None = None
+    """A text file, local or `s3://`: a word or phrase a line, `#` begins a comment."""
+    patterns: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Regular expressions, looked for anywhere in the prompt."""
+    max_length: Annotated[int, Field(ge=1)] | None = None
+    """Characters."""
+
+    @field_validator("patterns")
+    @classmethod
+    def _compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        import regex
+
+        for pattern in patterns:
+            try:
+                regex.compile(pattern)
+            except regex.error as error:
+                raise ValueError(f"regular expressions: {error} in {pattern!r}") from None
+        return patterns
+
+
 class CheckSettings(Settings):
     """What happens to NaN, black and constant images: `fail` them (after one more seed), or `keep` them."""
 

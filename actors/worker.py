@@ -23,6 +23,7 @@ from actors.records import Beat, ShardOrder, ShardReport
 from actors.samples import SampleRows
 from actors.storage.opening import open_bucket
 from actors.tables.columns import use_columns
+from actors.tables.prompt_filter import PromptFilter
 from actors.tables.reader import TableReader
 from actors.writer import ShardWriter
 
@@ -46,7 +47,7 @@ class Worker:
         self._device = Device(lambda: load_model(recipe.model), self._clock, recipe.batch_timeout_seconds)
         self._bucket = open_bucket(recipe.output, recipe.storage, wanted=lambda: not self._stopping.is_set())
         self._carried = _carried(recipe)
-        self._reader = TableReader(recipe.table, recipe.columns, recipe.overrides, recipe.storage)
+        self._reader = _reader(recipe)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
 
     def ready(self) -> ModelInfo:
@@ -129,6 +130,11 @@ class Worker:
             batch_size=generation.batch_size,
             seconds=self._clock.lap(),
         )
+
+
+def _reader(recipe: LaneRecipe) -> TableReader:
+    prompt_filter = PromptFilter(recipe.prompt_filter, recipe.blocked)
+    return TableReader(recipe.table, recipe.columns, recipe.overrides, recipe.storage, prompt_filter)
 
 
 def _carried(recipe: LaneRecipe) -> pa.Schema:

@@ -22,6 +22,7 @@ OTHERS_OF_OURS = frozenset({crash.VARIABLE})
 OF_A_MODEL = frozenset(ModelSettings.model_fields)
 EXAMPLE_OF_JSON = """write it as JSON, such as LIGHTMILL_OVERRIDES='["seed", "width"]'"""
 CARD_SUFFIXES = (".yaml", ".yml")
+PATHS = ("prompts", "output", "block_list")
 NEEDED = ("prompts", "output", "model")
 
 
@@ -87,9 +88,11 @@ def _not_yaml(path: Path, error: yaml.YAMLError) -> Problem:
 
 
 def _relative_to(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with absolute paths: `prompts` and `output` always are paths, unless they are URLs."""
-    paths = {name: value for name, value in values.items() if name in ("prompts", "output") and isinstance(value, str)}
-    return {**values, **{name: _absolute(folder, value) for name, value in paths.items() if value}}
+    """The values with absolute paths: those of `PATHS` always are paths, unless they are URLs."""
+    paths = {name: value for name, value in values.items() if name in PATHS and isinstance(value, str)}
+    made = {**values, **{name: _absolute(folder, value) for name, value in paths.items() if value}}
+    within = made.get("prompt_filter")
+    return {**made, "prompt_filter": _relative_to(folder, within)} if isinstance(within, dict) else made
 
 
 def _model_relative_to(folder: Path, entry: Any) -> Any:  # noqa: ANN401 - whatever the file says

@@ -29,6 +29,8 @@ class CheckReport:
     checked_rows: int
     bad_rows: int
     """Rows of which no image can be made: promised all the same, and failed with their reason."""
+    filtered_rows: int
+    """Rows that the job's prompt filter leaves out: promised all the same, and no failures."""
     problems: tuple[Problem, ...]
     repeated_rows: int
     """Rows that ask for the prompt, seed and parameters of a row before them."""

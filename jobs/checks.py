@@ -1,12 +1,13 @@
 """Checks: what is wrong with the rows of a table, found before a GPU is paid for."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from actors.errors import InputError, Problem
 from actors.settings import LimitSettings
 from actors.tables.carried import rows
 from actors.tables.columns import unused_parameters, use_columns
+from actors.tables.prompt_filter import PromptFilter
 from actors.tables.row import RowParser, lane_name
 from actors.tables.source import TableSource
 from actors.tables.stream import stream
@@ -24,7 +25,9 @@ SAMPLED_ROWS = 65_536
 NAMED_IDS = 5
 
 
-def check_rows(source: TableSource, spec: JobSpec, mode: CheckMode = "auto") -> CheckReport:
+def check_rows(
+    source: TableSource, spec: JobSpec, mode: CheckMode = "auto", blocked: Sequence[str] = ()
+) -> CheckReport:
     """Read rows as the workers will, and tell what becomes of them. Changes nothing.
 
     Raises `InputError` where the table lacks a column that the job names, or cannot be read.
@@ -37,7 +40,7 @@ def check_rows(source: TableSource, spec: JobSpec, mode: CheckMode = "auto") -> 
     has_ids = chosen == "all" and use.id is not None
     tally = RowTally(_token_counters(spec) if chosen != "none" else (), has_ids=has_ids)
     if chosen != "none":
-        for batch in _batches(source, spec, chosen):
+        for batch in _batches(source, spec, chosen, PromptFilter(spec.prompt_filter, blocked)):
             tally.add(batch)
     suspects = tally.repeated_ids()
     repeated = _repeated(source, spec, suspects) if suspects else {}
@@ -58,10 +61,12 @@ def refuse_bad(report: CheckReport, limits: LimitSettings) -> None:
         raise InputError(*fatal)
 
 
-def _batches(source: TableSource, spec: JobSpec, mode: Checked) -> Iterator[list[ReadRow]]:
+def _batches(
+    source: TableSource, spec: JobSpec, mode: Checked, prompt_filter: PromptFilter | None = None
+) -> Iterator[list[ReadRow]]:
     use = use_columns(source.schema.names, spec.columns, spec.overrides)
     routed = use.overrides.get("model")
-    parser = RowParser(use, tuple(model.model for model in spec.models))
+    parser = RowParser(use, tuple(model.model for model in spec.models), prompt_filter)
     most = SAMPLED_ROWS if mode == "sample" else None
     for batch in stream(source, spec.storage, _choice(source, mode), most):
         yield [

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from actors.errors import InputError, Problem
 from actors.models.facts import ModelFacts
 from actors.settings import ModelSettings
+from actors.tables.prompt_filter import read_block_list
 from actors.tables.source import TableSource, open_source
 from jobs.check_report import CheckReport
 from jobs.checks import check_rows, refuse_bad
@@ -21,6 +22,8 @@ class Examination:
     """Of the models that can be used, lane by lane."""
     source: TableSource
     report: CheckReport
+    blocked: tuple[str, ...]
+    """The entries of the prompt filter's block list."""
     refusals: tuple[Problem, ...]
     """Why the job is refused; empty where it is not."""
 
@@ -30,14 +33,15 @@ def examine(spec: JobSpec, check: CheckMode, look: Callable[[ModelSettings], Mod
     facts, problems = _facts(spec, look) if look else ([], [])
     try:
         source = open_source(spec.prompts, spec.storage)
-        report = check_rows(source, spec, check)
+        blocked = read_block_list(spec.prompt_filter, spec.storage)
+        report = check_rows(source, spec, check, blocked)
     except InputError as error:
         raise InputError(*problems, *error.problems) from error
     try:
         refuse_bad(report, spec.limits)
     except InputError as error:
         problems += error.problems
-    return Examination(facts=tuple(facts), source=source, report=report, refusals=tuple(problems))
+    return Examination(facts=tuple(facts), source=source, report=report, blocked=blocked, refusals=tuple(problems))
 
 
 def _facts(spec: JobSpec, look: Callable[[ModelSettings], ModelFacts]) -> tuple[list[ModelFacts], list[Problem]]:

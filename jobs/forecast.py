@@ -74,7 +74,7 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
     """
     examined = examine(spec, check, describe_model)
     source = examined.source
-    committed, others = _look_at_output(spec, source.identity)
+    committed, others = _look_at_output(spec, source.identity, examined.blocked)
     lanes = 1 if "model" in spec.overrides else len(spec.models)
     images = source.rows * lanes * spec.images_per_prompt
     shards = lanes * -(-source.rows // spec.rows_per_shard)
@@ -105,14 +105,16 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
     )
 
 
-def _look_at_output(spec: JobSpec, identity: TableIdentity) -> tuple[int | None, tuple[Problem, ...]]:
+def _look_at_output(
+    spec: JobSpec, identity: TableIdentity, blocked: Sequence[str]
+) -> tuple[int | None, tuple[Problem, ...]]:
     """How many shards are there, and why it is not for this job to add to them."""
     bucket = open_bucket(spec.output, spec.storage, patience_seconds=FIRST_MEETING_SECONDS)
     manifest = Manifest.load(bucket)
     if manifest is None:
         return None, ()
     try:
-        manifest.refuse_another(spec, asdict(identity), bucket.url)
+        manifest.refuse_another(spec, asdict(identity), blocked, bucket.url)
     except InputError as error:
         return None, error.problems
     return Catalog.read(bucket, manifest.shards).committed, ()

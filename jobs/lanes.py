@@ -40,6 +40,8 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
             sink=spec.sink,
             encoding=spec.encoding,
             checks=spec.checks,
+            prompt_filter=spec.prompt_filter,
+            blocked=manifest.blocked,
             storage=spec.storage,
             batch_timeout_seconds=spec.limits.batch_timeout_seconds,
         )

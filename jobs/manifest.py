@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -14,6 +14,7 @@ from actors.records import SCHEMA_VERSION
 from actors.settings import Settings
 from actors.storage.bucket import Bucket, Fence
 from actors.storage.probe import StoreClass
+from actors.tables.prompt_filter import block_list_sha256
 from actors.tables.table import PromptTable
 from jobs.plan import Plan
 from jobs.spec import JobSpec
@@ -38,6 +39,8 @@ class Manifest(Settings):
     spec: JobSpec
     fingerprint: str
     table: Table
+    blocked: tuple[str, ...] = ()
+    """The entries of the prompt filter's block list, as they were at the first run."""
     lane_rows: tuple[int, ...]
     threads: tuple[int, ...]
     """CPU threads of a worker, lane by lane: chosen at the first run where the job left it open."""
@@ -79,9 +82,10 @@ class Manifest(Settings):
         """
         bucket.put(KEY, self.model_dump_json(indent=1).encode(), if_absent=self.store == "strong", fence=fence)
 
-    def refuse_another(self, spec: JobSpec, identity: Mapping[str, Any], url: str) -> None:
+    def refuse_another(self, spec: JobSpec, identity: Mapping[str, Any], blocked: Sequence[str], url: str) -> None:
         """Raise `InputError` naming every field in which this job differs from what was promised."""
-        differences = list(_differences(promise(self.spec, asdict(self.table.identity)), promise(spec, identity)))
+        before = promise(self.spec, asdict(self.table.identity), self.blocked)
+        differences = list(_differences(before, promise(spec, identity, blocked)))
         if differences:
             raise InputError(
                 *(
@@ -96,18 +100,19 @@ class Manifest(Settings):
             )
 
 
-def promise(spec: JobSpec, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes the pictures and their places, and nothing else."""
+def promise(spec: JobSpec, identity: Mapping[str, Any], blocked: Sequence[str] = ()) -> dict[str, Any]:
+    """What makes the pictures and their places, and nothing else. A block list is known by what is in it."""
     fields = {name: value for name, value in spec.dump().items() if name not in FREE | {"models"}}
+    fields["prompt_filter"] |= {"block_list": block_list_sha256(blocked)}
     models = [
         {name: value for name, value in model.items() if name not in FREE_OF_A_MODEL} for model in spec.dump()["models"]
     ]
     return {**fields, "models": models, "table": dict(identity)}
 
 
-def fingerprint(spec: JobSpec, identity: Mapping[str, Any]) -> str:
+def fingerprint(spec: JobSpec, identity: Mapping[str, Any], blocked: Sequence[str] = ()) -> str:
     """SHA-256 of the promise, in hex."""
-    canonical = json.dumps(promise(spec, identity), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(promise(spec, identity, blocked), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

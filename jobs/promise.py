@@ -1,6 +1,6 @@
 """Promise: the step from a job as it is asked for to a manifest that every later run is held to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -11,6 +11,7 @@ from actors.models.facts import locate_model
 from actors.storage.bucket import Bucket, Fence
 from actors.storage.probe import StoreClass, probe
 from actors.tables.files import absolute
+from actors.tables.prompt_filter import read_block_list
 from actors.tables.rewrite import rewrite
 from actors.tables.routes import route
 from actors.tables.source import TableSource, source_version
@@ -32,6 +33,8 @@ class Promise:
     order: RunOrder
     manifest: Manifest | None
     source: TableSource | None
+    blocked: tuple[str, ...]
+    """The entries of the prompt filter's block list."""
     store: StoreClass
     say: Say
 
@@ -44,17 +47,17 @@ class Promise:
         """The manifest of the output, written now if there was none. The caller holds the lease, which `fence` asks."""
         manifest = self.manifest or Manifest.load(bucket)
         if manifest is not None:
-            _hold_to(manifest, self.order, bucket)
+            _hold_to(manifest, self.order, self.blocked, bucket)
             return manifest
         assert self.source is not None
-        manifest = _manifest(self.order, self._table(self.source, bucket), self.store)
+        manifest = _manifest(self.order, self._table(self.source, bucket), self.blocked, self.store)
         crash.point("manifest.put")
         try:
             manifest.write(bucket, fence)
         except PreconditionFailed:  # our own, if its reply was lost; another's is the one that we are held to
             manifest = Manifest.load(bucket)
             assert manifest is not None
-            _hold_to(manifest, self.order, bucket)
+            _hold_to(manifest, self.order, self.blocked, bucket)
         crash.point("manifest.done")
         return manifest
 
@@ -79,8 +82,9 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
     """
     manifest = Manifest.load(bucket)
     if manifest is not None:
-        _hold_to(manifest, order, bucket)
-        return Promise(order, manifest, None, manifest.store, say)
+        blocked = _blocked(manifest, order)
+        _hold_to(manifest, order, blocked, bucket)
+        return Promise(order, manifest, None, blocked, manifest.store, say)
     # On a cluster the models are where the workers are, which need not be here.
     examined = examine(order.spec, order.check, locate_model if order.address is None else None)
     if examined.refusals:
@@ -88,7 +92,7 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
     store = probe(bucket)
     if store != "strong":
         say(str(_without_preconditions(bucket.url, store)))
-    return Promise(order, None, examined.source, store, say)
+    return Promise(order, None, examined.source, examined.blocked, store, say)
 
 
 def _without_preconditions(url: str, store: StoreClass) -> Problem:
@@ -101,22 +105,30 @@ def _without_preconditions(url: str, store: StoreClass) -> Problem:
     )
 
 
-def _hold_to(manifest: Manifest, order: RunOrder, bucket: Bucket) -> None:
+def _blocked(manifest: Manifest, order: RunOrder) -> tuple[str, ...]:
+    """Of a retry as promised, as the list itself may be gone by then."""
+    if order.purpose == "retry":
+        return manifest.blocked
+    return read_block_list(order.spec.prompt_filter, order.spec.storage)
+
+
+def _hold_to(manifest: Manifest, order: RunOrder, blocked: Sequence[str], bucket: Bucket) -> None:
     if order.purpose == "retry":
         return
     uri = absolute(order.spec.prompts)
     identity = TableIdentity(uri, source_version(uri, order.spec.storage), manifest.table.rows)
-    manifest.refuse_another(order.spec, asdict(identity), bucket.url)
+    manifest.refuse_another(order.spec, asdict(identity), blocked, bucket.url)
 
 
-def _manifest(order: RunOrder, table: PromptTable, store: StoreClass) -> Manifest:
+def _manifest(order: RunOrder, table: PromptTable, blocked: tuple[str, ...], store: StoreClass) -> Manifest:
     spec = order.spec
     lane_rows = tuple(table.lane_rows(lane) for lane in range(len(spec.models)))
     plan = Plan(lane_rows, spec.rows_per_shard, spec.images_per_prompt)
     return Manifest(
         spec=spec,
-        fingerprint=fingerprint(spec, asdict(table.identity)),
+        fingerprint=fingerprint(spec, asdict(table.identity), blocked),
         table=table,
+        blocked=blocked,
         lane_rows=lane_rows,
         threads=tuple(default_threads(settings) for settings in spec.models),
         rows=table.rows,

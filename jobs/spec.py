@@ -8,6 +8,7 @@ from actors.settings import (
     OVERRIDES,
     CheckSettings,
     EncodingSettings,
+    FilterSettings,
     LimitSettings,
     ModelSettings,
     Override,
@@ -40,6 +41,7 @@ class JobSpec(Settings):
     sink: Sink = "webdataset"
     encoding: EncodingSettings = EncodingSettings()
     checks: CheckSettings = CheckSettings()
+    prompt_filter: FilterSettings = FilterSettings()
     storage: StorageSettings = StorageSettings()
     limits: LimitSettings = LimitSettings()
 

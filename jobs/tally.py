@@ -29,6 +29,11 @@ class ReadRow:
     place: str
     """`file:line` of text, `file:row` of Parquet."""
 
+    @property
+    def is_made(self) -> bool:
+        """Whether an image is to be made of it."""
+        return not (self.prompt.problem or self.prompt.filtered)
+
 
 class RowTally:
     """Counts rows by what is wrong with them, by size, and by what they repeat."""
@@ -36,6 +41,7 @@ class RowTally:
     def __init__(self, tokens: Sequence[TokenCounter], *, has_ids: bool) -> None:
         self.rows = 0
         self.bad_rows = 0
+        self.filtered_rows = 0
         self._tokens = tokens
         self._has_ids = has_ids
         self._counts: Counter[str] = Counter()
@@ -69,6 +75,7 @@ class RowTally:
             rows=table_rows,
             checked_rows=self.rows,
             bad_rows=self.bad_rows,
+            filtered_rows=self.filtered_rows,
             problems=(*self._id_problems(repeated), *problems),
             repeated_rows=_repeats(self._contents),
             compared_rows=len(self._contents),
@@ -91,6 +98,9 @@ class RowTally:
         if prompt.problem:
             self.bad_rows += 1
             self._note(row, prompt.problem)
+        elif prompt.filtered:
+            self.filtered_rows += 1
+            self._note(row, prompt.filtered)
         elif len(self._sizes) < LISTED_SIZES or _parameters(prompt) in self._sizes:
             self._sizes[_parameters(prompt)] += 1
         else:
@@ -103,7 +113,7 @@ class RowTally:
             self._first[problem.code] = replace(problem, where=where, value=clip(problem.value))
 
     def _count_tokens(self, counter: TokenCounter, batch: Sequence[ReadRow]) -> None:
-        rows = [row for row in batch if not row.prompt.problem and not counter.surely_fits(row.prompt.text)]
+        rows = [row for row in batch if row.is_made and not counter.surely_fits(row.prompt.text)]
         if not rows:
             return
         for row, tokens in zip(rows, counter.count([row.prompt.text for row in rows]), strict=True):

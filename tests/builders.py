@@ -78,7 +78,7 @@ def make_manifest(spec: JobSpec, bucket=None, store="strong") -> Manifest:
 
 
 def replace_store(promise, store):
-    return type(promise)(promise.order, promise.manifest, promise.source, store, promise.say)
+    return type(promise)(promise.order, promise.manifest, promise.source, promise.blocked, store, promise.say)
 
 
 def make_report(manifest: Manifest, index: int, bucket, attempt=None, statuses=(), only=None) -> ShardReport:

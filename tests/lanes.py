@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from actors.recipe import LaneRecipe
 from actors.records import Batch, ImageRequest, Prompt, Shard, ShardOrder
-from actors.settings import CheckSettings, EncodingSettings, ModelSettings, StorageSettings
+from actors.settings import CheckSettings, EncodingSettings, FilterSettings, ModelSettings, StorageSettings
 from actors.tables.source import open_source
 
 
@@ -51,6 +51,8 @@ def make_recipe(folder: Path, rows, *, model="fake", checks="fail", overrides=()
         sink="webdataset",
         encoding=EncodingSettings(format="png"),
         checks=CheckSettings(blank=checks),
+        prompt_filter=FilterSettings(),
+        blocked=(),
         storage=storage,
         batch_timeout_seconds=60,
     )

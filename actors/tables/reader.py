@@ -14,6 +14,7 @@ from actors.tables.carried import cast, rows
 from actors.tables.columns import use_columns
 from actors.tables.files import require_unchanged
 from actors.tables.parquet import UNREADABLE, ParquetFile
+from actors.tables.prompt_filter import PromptFilter
 from actors.tables.routes import lane_numbers
 from actors.tables.row import RowParser
 from actors.tables.table import PromptTable
@@ -29,11 +30,16 @@ class TableReader:
     """Rows of a lane by their ordinals. Used by one thread; neighbouring shards find their row group decoded."""
 
     def __init__(
-        self, table: PromptTable, columns: Mapping[str, str], overrides: Iterable[Override], storage: StorageSettings
+        self,
+        table: PromptTable,
+        columns: Mapping[str, str],
+        overrides: Iterable[Override],
+        storage: StorageSettings,
+        prompt_filter: PromptFilter | None = None,
     ) -> None:
         self.table = table
         use = use_columns(table.schema.names, columns, overrides)
-        self._parser = RowParser(use, table.lanes)
+        self._parser = RowParser(use, table.lanes, prompt_filter)
         self._route_column = use.overrides.get("model") if table.routes else None
         self.groups = GroupCache(table, storage)
         self._starts = np.concatenate([[0], table.group_ends()])

@@ -8,6 +8,7 @@ from actors.errors import Problem
 from actors.records import Prompt
 from actors.settings import MAX_SIDE, Override
 from actors.tables.columns import ColumnUse
+from actors.tables.prompt_filter import PromptFilter
 from actors.tables.values import as_text, clip, is_silent, real_number, strip_invisible, whole_number
 
 MAX_PROMPT_BYTES = 64 << 10
@@ -32,9 +33,10 @@ class BadRow(Exception):
 class RowParser:
     """Turns rows into prompts. Whatever a row holds, it becomes a `Prompt`, if need be one with a `problem`."""
 
-    def __init__(self, use: ColumnUse, lanes: tuple[str, ...] = ()) -> None:
+    def __init__(self, use: ColumnUse, lanes: tuple[str, ...] = (), prompt_filter: PromptFilter | None = None) -> None:
         self.use = use
         self.lanes = frozenset(lanes)
+        self._filter = prompt_filter
         self._steering = [(ours, theirs, CHECKS[ours]) for ours, theirs in use.overrides.items() if ours in CHECKS]
         self._sized = "width" in use.overrides or "height" in use.overrides
 
@@ -59,7 +61,14 @@ class RowParser:
             if len(text.encode()) > MAX_PROMPT_BYTES:
                 text = clip(text, KEPT_CHARACTERS)
         return Prompt(
-            source_row=source_row, id=row_id, text=text, columns=carried, problem=problem, stripped=stripped, **values
+            source_row=source_row,
+            id=row_id,
+            text=text,
+            columns=carried,
+            problem=problem,
+            filtered=self._filter.problem(text, use.prompt) if self._filter and not problem else None,
+            stripped=stripped,
+            **values,
         )
 
     def _check_lane(self, row: Mapping[str, Any]) -> None:

@@ -59,7 +59,9 @@ def _facts(found: "Forecast", spec: "JobSpec") -> Iterator[tuple[str, str]]:
 
 
 def _rows(report: "CheckReport") -> Iterator[tuple[str, str]]:
-    yield "checked", f"{report.checked_rows:,} of {count(report.rows, 'row')}; {report.bad_rows:,} cannot be made"
+    filtered = f", {report.filtered_rows:,} are filtered" if report.filtered_rows else ""
+    checked = f"{report.checked_rows:,} of {count(report.rows, 'row')}; {report.bad_rows:,} cannot be made"
+    yield "checked", checked + filtered
     for group in report.sizes[:LISTED_SIZES]:
         if own := _parameters(group):
             yield "batches of", f"{own}: {count(group.rows, 'row')}"

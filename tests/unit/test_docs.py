@@ -18,6 +18,7 @@ from actors.records import SAMPLE_SCHEMA
 from actors.settings import (
     CheckSettings,
     EncodingSettings,
+    FilterSettings,
     LimitSettings,
     ModelSettings,
     StorageSettings,
@@ -37,6 +38,7 @@ SECTIONS = {
     "Workers": WorkerSettings,
     "Encoding": EncodingSettings,
     "Checks": CheckSettings,
+    "Prompt filter": FilterSettings,
     "Storage": StorageSettings,
     "Limits": LimitSettings,
 }

@@ -69,6 +69,13 @@ def test_paths_of_the_file_are_relative_to_it_and_those_of_flags_to_the_current_
     assert load_job(path, {}).output == str(elsewhere / "there")
 
 
+def test_the_block_list_is_a_path_too(job, tmp_path, monkeypatch):
+    path = job(f"{JOB}\nprompt_filter: {{block_list: lists/blocked.txt}}\n")
+    assert load_job(path, {}).prompt_filter.block_list == str(tmp_path / "lists/blocked.txt")
+    monkeypatch.setenv("LIGHTMILL_PROMPT_FILTER__BLOCK_LIST", "s3://lists/blocked.txt")
+    assert load_job(path, {}).prompt_filter.block_list == "s3://lists/blocked.txt"
+
+
 def test_urls_are_left_alone(job):
     text = JOB.replace("output: out", "output: s3://bucket/out").replace("prompts.csv", "s3://in/a*.csv")
     spec = load_job(job(text), {})
