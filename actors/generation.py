@@ -136,23 +136,23 @@ class Generation:
         blank = find_blank(images)
         again = []
         for index, request in enumerate(batch.requests):
-            nsfw, reason = images.nsfw[index], self._fault(blank[index])
-            if reason and not nsfw and self._has_another_seed(request):
+            reason = self._fault(blank[index])
+            if reason and self._has_another_seed(request):
                 again.append(self._with_next_seed(request))
                 continue
-            truncated = images.prompt_truncated[index]
-            row = self._rows.made(request, batch.size, painted.seconds / batch.size, truncated, nsfw)
+            row = self._rows.made(request, batch.size, painted.seconds / batch.size, images, index)
             self._put(row, images.pixels[index], reason)
         if again:
             self._todo.appendleft(Batch(tuple(again), batch.size))
 
     def _put(self, row: dict[str, Any], pixels: Pixels, reason: str | None) -> None:
-        if row["nsfw"]:
-            problem = Problem("LM1605", "the model's safety checker flagged the image")
-            self.add_row(with_problem(row, "filtered", problem))
-        elif reason:
+        flagged = self._recipe.policy.flagged
+        if reason:
             seeds = "both seeds" if row["seed_rejected"] is not None else "its seed"
             self.add_row(with_problem(row, "failed", Problem("LM1601", f"the image is {reason} with {seeds}")))
+        elif row["nsfw"] and flagged != "keep":
+            problem = Problem("LM1605", "the model's safety checker flagged the image")
+            self.add_row(with_problem(row, "failed" if flagged == "fail" else "filtered", problem))
         else:
             self._counts["ok"] += 1
             self._writer.add(row, pixels)

@@ -9,6 +9,7 @@ from actors.settings import (
     FilterSettings,
     ModelSettings,
     Override,
+    PolicySettings,
     Sink,
     StorageSettings,
 )
@@ -30,6 +31,7 @@ class LaneRecipe:
     sink: Sink
     encoding: EncodingSettings
     checks: CheckSettings
+    policy: PolicySettings
     prompt_filter: FilterSettings
     blocked: tuple[str, ...]
     """The entries of the filter's block list."""

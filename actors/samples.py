@@ -8,7 +8,7 @@ from typing import Any
 
 from actors.errors import Problem
 from actors.imprint import ALGORITHMIC, TRAINED
-from actors.models.model import ModelInfo
+from actors.models.model import Images, ModelInfo
 from actors.orders import Refusal
 from actors.records import SAMPLE_SCHEMA, SCHEMA_VERSION, ImageRequest, Prompt, Shard, Status, carried_name
 
@@ -42,15 +42,16 @@ class SampleRows:
             "diffusers_version": _version("diffusers") if info.scheduler else None,
         }
 
-    def made(self, request: ImageRequest, batch_size: int, seconds: float, truncated: int, nsfw: bool | None) -> Row:
+    def made(self, request: ImageRequest, batch_size: int, seconds: float, images: Images, index: int) -> Row:
         """An image that came off the device, in a batch of so many that took `seconds` an image."""
         return {
             **self._of(request.prompt, "ok"),
             **_of_request(request),
             "batch_size": batch_size,
             "generate_seconds": seconds,
-            "prompt_truncated": truncated,
-            "nsfw": nsfw,
+            "prompt_truncated": images.prompt_truncated[index],
+            "nsfw": images.nsfw[index],
+            "nsfw_score": images.nsfw_score[index],
             "digital_source_type": TRAINED if self._common["scheduler"] else ALGORITHMIC,
         }
 

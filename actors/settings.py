@@ -86,6 +86,15 @@ class CheckSettings(Settings):
     blank: Literal["fail", "keep"] = "fail"
 
 
+class PolicySettings(Settings):
+    """What the job allows, and what becomes of images that a safety checker flags."""
+
+    safety_checker: Literal["required", "off"] | None = None
+    """`required`: the model must bring one; `off`: it is not asked. Left out: it is asked where there is one."""
+    flagged: Literal["keep", "drop", "fail"] = "drop"
+    """`keep`: an image like any other; `drop`: a filtered row; `fail`: a failed one."""
+
+
 class StorageSettings(Settings):
     """How to reach the store. Credentials come from boto3's usual chain, never from here."""
 

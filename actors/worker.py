@@ -16,7 +16,7 @@ from actors.device import Device
 from actors.generation import Generation
 from actors.metadata import metadata_file
 from actors.models.loading import load_model
-from actors.models.model import ModelInfo
+from actors.models.model import ImageModel, ModelInfo
 from actors.orders import Assignment, resolve
 from actors.recipe import LaneRecipe
 from actors.records import Beat, ShardOrder, ShardReport
@@ -44,7 +44,7 @@ class Worker:
         self._turn = threading.Lock()
         self._reading = threading.Lock()
         self._stopping = threading.Event()
-        self._device = Device(lambda: load_model(recipe.model), self._clock, recipe.batch_timeout_seconds)
+        self._device = Device(lambda: _load(recipe), self._clock, recipe.batch_timeout_seconds)
         self._bucket = open_bucket(recipe.output, recipe.storage, wanted=lambda: not self._stopping.is_set())
         self._carried = _carried(recipe)
         self._reader = _reader(recipe)
@@ -130,6 +130,10 @@ class Worker:
             batch_size=generation.batch_size,
             seconds=self._clock.lap(),
         )
+
+
+def _load(recipe: LaneRecipe) -> ImageModel:
+    return load_model(recipe.model, check_safety=recipe.policy.safety_checker != "off")
 
 
 def _reader(recipe: LaneRecipe) -> TableReader:

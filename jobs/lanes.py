@@ -40,6 +40,7 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
             sink=spec.sink,
             encoding=spec.encoding,
             checks=spec.checks,
+            policy=spec.policy,
             prompt_filter=spec.prompt_filter,
             blocked=manifest.blocked,
             storage=spec.storage,

@@ -12,6 +12,7 @@ from actors.settings import (
     LimitSettings,
     ModelSettings,
     Override,
+    PolicySettings,
     Settings,
     Sink,
     StorageSettings,
@@ -42,6 +43,7 @@ class JobSpec(Settings):
     encoding: EncodingSettings = EncodingSettings()
     checks: CheckSettings = CheckSettings()
     prompt_filter: FilterSettings = FilterSettings()
+    policy: PolicySettings = PolicySettings()
     storage: StorageSettings = StorageSettings()
     limits: LimitSettings = LimitSettings()
 

@@ -8,8 +8,17 @@ import pyarrow.parquet as pq
 
 from actors.recipe import LaneRecipe
 from actors.records import Batch, ImageRequest, Prompt, Shard, ShardOrder
-from actors.settings import CheckSettings, EncodingSettings, FilterSettings, ModelSettings, StorageSettings
+from actors.settings import (
+    CheckSettings,
+    EncodingSettings,
+    FilterSettings,
+    ModelSettings,
+    PolicySettings,
+    StorageSettings,
+)
 from actors.tables.source import open_source
+
+NO_POLICY = PolicySettings()
 
 
 def make_request(text="a red fox", seed=1, *, row=0, side=64, steps=2, guidance=7.5, negative="", **more):
@@ -33,7 +42,9 @@ def make_batch(*requests, size=None):
     return Batch(tuple(requests), size or len(requests))
 
 
-def make_recipe(folder: Path, rows, *, model="fake", checks="fail", overrides=(), images_per_prompt=1, **settings):
+def make_recipe(
+    folder: Path, rows, *, model="fake", checks="fail", policy=NO_POLICY, overrides=(), images_per_prompt=1, **settings
+):
     """A recipe over a Parquet file of these rows, each a prompt or a dictionary; `settings` are the model's."""
     columns = [row if isinstance(row, dict) else {"prompt": row} for row in rows]
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,6 +62,7 @@ def make_recipe(folder: Path, rows, *, model="fake", checks="fail", overrides=()
         sink="webdataset",
         encoding=EncodingSettings(format="png"),
         checks=CheckSettings(blank=checks),
+        policy=policy,
         prompt_filter=FilterSettings(),
         blocked=(),
         storage=storage,

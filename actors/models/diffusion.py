@@ -19,6 +19,7 @@ from actors.errors import InputError, OutOfMemory, Problem
 from actors.models.facts import ModelFacts
 from actors.models.folder import component_folders, read_json
 from actors.models.model import Images, ModelInfo, Pixels
+from actors.models.safety import SafetyChecker
 from actors.records import Batch, ImageRequest
 
 DEVICE_LOST = 70
@@ -36,13 +37,21 @@ class DiffusersModel:
     """One pipeline on one device, called as diffusers documents it, so that its pictures are diffusers' own."""
 
     def __init__(
-        self, facts: ModelFacts, *, dtype: str | None = None, threads: int = 1, device: str | None = None
+        self,
+        facts: ModelFacts,
+        *,
+        dtype: str | None = None,
+        threads: int = 1,
+        device: str | None = None,
+        check_safety: bool = True,
     ) -> None:
         assert facts.folder is not None
         torch.set_num_threads(threads)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._dtype = dtype or best_dtype(self._device)
         self._pipeline = _place(_load(facts, DTYPES[self._dtype]), self._device)
+        checker = SafetyChecker.taken_from(self._pipeline)
+        self._checker = checker if check_safety else None
         self._defaults = _defaults(type(self._pipeline))
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
         self._prompt_tokens = _prompt_tokens(facts, self._defaults)
@@ -78,16 +87,19 @@ class DiffusersModel:
     @torch.inference_mode()  # a few per cent faster than diffusers' own no_grad where the model is small
     def _paint(self, requests: Sequence[ImageRequest], wanted: int) -> Images:
         self._decoded_finite.clear()
-        output = self._pipeline(**self._arguments(requests))
-        images = output.images[:wanted]
+        images = self._pipeline(**self._arguments(requests)).images
+        pixels = _to_pixels(images)
+        # All of the batch, as it is with the pictures themselves: another size moves scores by a rounding step.
+        scores = self._checker.scores(pixels)[:wanted].tolist() if self._checker else [None] * wanted
+        images = images[:wanted]
         finite = torch.isfinite(images).flatten(1).all(dim=1)
         if sum(map(len, self._decoded_finite)) == len(requests):
             finite &= torch.cat(self._decoded_finite)[:wanted]
-        flags = getattr(output, "nsfw_content_detected", None) or [None] * wanted
         return Images(
-            pixels=_to_pixels(images),
+            pixels=pixels[:wanted],
             finite=tuple(finite.tolist()),
-            nsfw=tuple(None if flag is None else bool(flag) for flag in flags[:wanted]),
+            nsfw=tuple(None if score is None else score > 0 for score in scores),
+            nsfw_score=tuple(scores),
             prompt_truncated=self._count_truncated([request.prompt.text for request in requests[:wanted]]),
         )
 

@@ -106,10 +106,12 @@ class FakeModel:
             if self._is_blank(request):
                 pixels[index] = 0
         texts = [request.prompt.text for request in requests]
+        flags = tuple(options.nsfw in text if options.nsfw else None for text in texts)
         return Images(
             pixels=pixels,
             finite=tuple(not (options.nan and options.nan in text) for text in texts),
-            nsfw=tuple(options.nsfw in text if options.nsfw else None for text in texts),
+            nsfw=flags,
+            nsfw_score=tuple(None if flag is None else 0.1 if flag else -0.1 for flag in flags),
             prompt_truncated=(0,) * len(requests),
         )
 

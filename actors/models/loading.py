@@ -8,8 +8,11 @@ from actors.models.model import ImageModel, ModelInfo
 from actors.settings import ModelSettings
 
 
-def load_model(settings: ModelSettings, *, threads: int | None = None, device: str | None = None) -> ImageModel:
-    """Load the model onto `device`: the GPU where there is one, else the CPU with that many threads.
+def load_model(
+    settings: ModelSettings, *, threads: int | None = None, device: str | None = None, check_safety: bool = True
+) -> ImageModel:
+    """Load the model onto `device`: the GPU where there is one, else the CPU with that many threads. Its own safety
+    checker, where it has one, looks at every image unless `check_safety` is false.
 
     Raises `InputError` for a model that cannot be used, or is not here; see `locate_model`.
     """
@@ -24,7 +27,11 @@ def load_model(settings: ModelSettings, *, threads: int | None = None, device: s
         folder = tiny_folder()
         facts = dataclasses.replace(facts, folder=folder, tokenizer=folder / "tokenizer")
     model: ImageModel = DiffusersModel(
-        facts, dtype=settings.dtype, threads=settings.threads or threads or 1, device=device
+        facts,
+        dtype=settings.dtype,
+        threads=settings.threads or threads or 1,
+        device=device,
+        check_safety=check_safety,
     )
     return model
 

@@ -45,7 +45,9 @@ class Images:
     finite: tuple[bool, ...]
     """False where the model gave NaN or infinity: the pixels are then meaningless."""
     nsfw: tuple[bool | None, ...]
-    """The model's own safety checker's word; None where there is none."""
+    """The word of the model's own safety checker; None where there is none, or it was not asked."""
+    nsfw_score: tuple[float | None, ...]
+    """By how much it is over what the checker lets pass: flagged above 0."""
     prompt_truncated: tuple[int, ...]
     """Tokens of each prompt that the text encoder did not see."""
 

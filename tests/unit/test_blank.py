@@ -7,7 +7,7 @@ from actors.models.model import Images
 
 def images(*pictures, finite=None):
     count = len(pictures)
-    return Images(np.stack(pictures), finite or (True,) * count, (None,) * count, (0,) * count)
+    return Images(np.stack(pictures), finite or (True,) * count, (None,) * count, (None,) * count, (0,) * count)
 
 
 def flat(colour):

@@ -166,7 +166,19 @@ def test_the_safety_checkers_word_is_passed_on(tmp_path, threshold, flagged):
     images = load_model(ModelSettings(model=str(folder))).generate(make_batch(*REQUESTS, size=6))
 
     assert images.nsfw == (flagged,) * 5
-    assert bool(images.pixels.any()) is not flagged
+    assert all((score > 0) is flagged for score in images.nsfw_score)
+
+
+def test_a_safety_checker_changes_no_picture(tmp_path):
+    folder = save_with_safety_checker(tiny_folder(), tmp_path / "checked", -2.0)
+    plain, unasked = (
+        load_model(ModelSettings(model=model), check_safety=False).generate(make_batch(*REQUESTS))
+        for model in ("tiny", str(folder))
+    )
+    flagged = load_model(ModelSettings(model=str(folder))).generate(make_batch(*REQUESTS))
+    assert (unasked.nsfw, unasked.nsfw_score) == ((None,) * 5, (None,) * 5)
+    np.testing.assert_array_equal(flagged.pixels, plain.pixels)
+    np.testing.assert_array_equal(unasked.pixels, plain.pixels)
 
 
 @pytest.mark.parametrize(

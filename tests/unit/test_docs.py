@@ -21,6 +21,7 @@ from actors.settings import (
     FilterSettings,
     LimitSettings,
     ModelSettings,
+    PolicySettings,
     StorageSettings,
     WorkerSettings,
 )
@@ -38,6 +39,7 @@ SECTIONS = {
     "Workers": WorkerSettings,
     "Encoding": EncodingSettings,
     "Checks": CheckSettings,
+    "Policy": PolicySettings,
     "Prompt filter": FilterSettings,
     "Storage": StorageSettings,
     "Limits": LimitSettings,

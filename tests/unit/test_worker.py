@@ -15,7 +15,7 @@ from actors.metadata import read_metadata
 from actors.models.model import ModelInfo
 from actors.orders import resolve
 from actors.records import Beat, Prompt, sample_key
-from actors.settings import EncodingSettings
+from actors.settings import EncodingSettings, PolicySettings
 from actors.tables.seeds import derive_seed
 from actors.worker import Worker
 from lanes import make_order, make_recipe
@@ -181,6 +181,25 @@ def test_what_the_safety_checker_flags_is_filtered(tmp_path):
     row = rows[key(1)]
     assert (row["status"], row["error_code"], row["nsfw"], row["file"]) == ("filtered", "LM1605", True, None)
     assert (rows[key(0)]["nsfw"], report.filtered, report.failed) == (False, 1, 0)
+    assert row["nsfw_score"] > 0 > rows[key(0)]["nsfw_score"]
+
+
+@pytest.mark.parametrize(
+    ("flagged", "status", "code"), [("keep", "ok", None), ("drop", "filtered", "LM1605"), ("fail", "failed", "LM1605")]
+)
+def test_the_policy_says_what_becomes_of_a_flagged_image(tmp_path, flagged, status, code):
+    recipe = make_recipe(tmp_path, ["nude"], model="fake:nsfw=nude", policy=PolicySettings(flagged=flagged))
+    _, report, rows = run(recipe, make_order(1))
+    row = rows[key(0)]
+    assert (row["status"], row["error_code"], row["nsfw"], row["file"] is None) == (
+        status,
+        code,
+        True,
+        code is not None,
+    )
+    assert (report.failed, report.filtered) == (int(status == "failed"), int(status == "filtered"))
+    if flagged == "keep":
+        assert decode(image(recipe, row)).any()
 
 
 def test_a_suspect_has_the_device_to_itself_and_keeps_its_batch_size(tmp_path):
