@@ -4,12 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from actors.models.kinds import Tier
+
 OVERRIDES = ("negative_prompt", "seed", "width", "height", "num_inference_steps", "guidance_scale", "model")
 """Columns of the table that may steer the generation, each only where the job names it."""
 
 Override = Literal["negative_prompt", "seed", "width", "height", "num_inference_steps", "guidance_scale", "model"]
 ImageFormat = Literal["webp", "png", "jpeg"]
 Sink = Literal["webdataset", "files"]
+UNKNOWN = "unknown"
+"""The tier, and the licence, of a model without a card."""
 MAX_SIDE = 4096
 """Pixels. Above it the attention of a UNet at one image needs more memory than any GPU has."""
 
@@ -89,10 +93,21 @@ class CheckSettings(Settings):
 class PolicySettings(Settings):
     """What the job allows, and what becomes of images that a safety checker flags."""
 
+    tiers: tuple[Tier | Literal["unknown"], ...] | None = None
+    """Content tiers that its models may have."""
+    licenses: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    """Licences that they may have, by identifier."""
+    commercial: bool = False
+    """Whether the licences must allow commercial use."""
     safety_checker: Literal["required", "off"] | None = None
     """`required`: the model must bring one; `off`: it is not asked. Left out: it is asked where there is one."""
     flagged: Literal["keep", "drop", "fail"] = "drop"
     """`keep`: an image like any other; `drop`: a filtered row; `fail`: a failed one."""
+
+    @property
+    def limits_models(self) -> bool:
+        """Whether it says anything about which models may be used."""
+        return self.tiers is not None or self.licenses is not None or self.commercial
 
 
 class StorageSettings(Settings):

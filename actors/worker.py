@@ -133,7 +133,7 @@ class Worker:
 
 
 def _load(recipe: LaneRecipe) -> ImageModel:
-    return load_model(recipe.model, check_safety=recipe.policy.safety_checker != "off")
+    return load_model(recipe.model, safety_checker=recipe.policy.safety_checker)
 
 
 def _reader(recipe: LaneRecipe) -> TableReader:

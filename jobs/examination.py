@@ -11,6 +11,7 @@ from actors.tables.source import TableSource, open_source
 from jobs.check_report import CheckReport
 from jobs.checks import check_rows, refuse_bad
 from jobs.order import CheckMode
+from jobs.policy import breaches, unknowns
 from jobs.spec import JobSpec
 
 
@@ -26,11 +27,13 @@ class Examination:
     """The entries of the prompt filter's block list."""
     refusals: tuple[Problem, ...]
     """Why the job is refused; empty where it is not."""
+    notes: tuple[Problem, ...]
+    """What else is to be said of its models."""
 
 
 def examine(spec: JobSpec, check: CheckMode, look: Callable[[ModelSettings], ModelFacts] | None) -> Examination:
     """Look at the table, and with `look` at each model. Raises `InputError` where the table cannot be read at all."""
-    facts, problems = _facts(spec, look) if look else ([], [])
+    facts, problems, notes = _models(spec, look)
     try:
         source = open_source(spec.prompts, spec.storage)
         blocked = read_block_list(spec.prompt_filter, spec.storage)
@@ -41,15 +44,28 @@ def examine(spec: JobSpec, check: CheckMode, look: Callable[[ModelSettings], Mod
         refuse_bad(report, spec.limits)
     except InputError as error:
         problems += error.problems
-    return Examination(facts=tuple(facts), source=source, report=report, blocked=blocked, refusals=tuple(problems))
+    return Examination(
+        facts=tuple(facts),
+        source=source,
+        report=report,
+        blocked=blocked,
+        refusals=tuple(dict.fromkeys(problems)),
+        notes=tuple(dict.fromkeys(notes)),
+    )
 
 
-def _facts(spec: JobSpec, look: Callable[[ModelSettings], ModelFacts]) -> tuple[list[ModelFacts], list[Problem]]:
+def _models(
+    spec: JobSpec, look: Callable[[ModelSettings], ModelFacts] | None
+) -> tuple[list[ModelFacts], list[Problem], list[Problem]]:
+    """What is known of each, why it cannot be used, and what else is to be said of it."""
     facts: list[ModelFacts] = []
     problems: list[Problem] = []
+    notes: list[Problem] = []
     for settings in spec.models:
         try:
-            facts.append(look(settings))
+            facts += [look(settings)] if look else []
+            problems += breaches(spec.policy, settings.model)
+            notes += unknowns(spec.policy, settings.model)
         except InputError as error:
             problems += error.problems
-    return facts, problems
+    return facts, problems, notes

@@ -56,6 +56,8 @@ class Forecast:
     report: CheckReport
     refusals: tuple[Problem, ...]
     """Why `run` would refuse the job; empty where it would not."""
+    notes: tuple[Problem, ...]
+    """What else is to be said of its models."""
 
     def to_dict(self) -> dict[str, Any]:
         """As `plan --json` prints it."""
@@ -64,6 +66,7 @@ class Forecast:
             **asdict(self),
             "report": self.report.to_dict(),
             "refusals": [problem.to_dict() for problem in self.refusals],
+            "notes": [problem.to_dict() for problem in self.notes],
         }
 
 
@@ -102,6 +105,7 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
         committed=committed,
         report=examined.report,
         refusals=(*examined.refusals, *others),
+        notes=examined.notes,
     )
 
 

@@ -89,6 +89,8 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
     examined = examine(order.spec, order.check, locate_model if order.address is None else None)
     if examined.refusals:
         raise InputError(*examined.refusals)
+    for note in examined.notes:
+        say(str(note))
     store = probe(bucket)
     if store != "strong":
         say(str(_without_preconditions(bucket.url, store)))

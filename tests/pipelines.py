@@ -22,6 +22,7 @@ def save_with_safety_checker(tiny_folder, folder, threshold):
     config = transformers.CLIPConfig(
         vision_config={**vision, "image_size": 30, "patch_size": 15, "projection_dim": 16}, projection_dim=16
     )
+    torch.manual_seed(0)
     checker = diffusers.pipelines.stable_diffusion.StableDiffusionSafetyChecker(config).eval()
     checker.concept_embeds_weights.data.fill_(threshold)
     checker.special_care_embeds_weights.data.fill_(threshold)

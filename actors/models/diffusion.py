@@ -8,7 +8,7 @@ import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import diffusers
 import torch
@@ -43,15 +43,15 @@ class DiffusersModel:
         dtype: str | None = None,
         threads: int = 1,
         device: str | None = None,
-        check_safety: bool = True,
+        safety_checker: Literal["required", "off"] | None = None,
     ) -> None:
         assert facts.folder is not None
         torch.set_num_threads(threads)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._dtype = dtype or best_dtype(self._device)
         self._pipeline = _place(_load(facts, DTYPES[self._dtype]), self._device)
-        checker = SafetyChecker.taken_from(self._pipeline)
-        self._checker = checker if check_safety else None
+        checker = SafetyChecker.taken_from(self._pipeline, required=safety_checker == "required")
+        self._checker = None if safety_checker == "off" else checker
         self._defaults = _defaults(type(self._pipeline))
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
         self._prompt_tokens = _prompt_tokens(facts, self._defaults)

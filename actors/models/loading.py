@@ -1,6 +1,7 @@
 """From a job's words to a model in memory. Imports torch and diffusers only for models that need them."""
 
 import dataclasses
+from typing import Literal
 
 from actors.models.facts import ModelFacts, locate_model
 from actors.models.fake import FakeModel, FakeOptions
@@ -9,10 +10,14 @@ from actors.settings import ModelSettings
 
 
 def load_model(
-    settings: ModelSettings, *, threads: int | None = None, device: str | None = None, check_safety: bool = True
+    settings: ModelSettings,
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    safety_checker: Literal["required", "off"] | None = None,
 ) -> ImageModel:
     """Load the model onto `device`: the GPU where there is one, else the CPU with that many threads. Its own safety
-    checker, where it has one, looks at every image unless `check_safety` is false.
+    checker looks at every image, unless it is `off`.
 
     Raises `InputError` for a model that cannot be used, or is not here; see `locate_model`.
     """
@@ -31,7 +36,7 @@ def load_model(
         dtype=settings.dtype,
         threads=settings.threads or threads or 1,
         device=device,
-        check_safety=check_safety,
+        safety_checker=safety_checker,
     )
     return model
 

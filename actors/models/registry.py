@@ -106,6 +106,16 @@ def load_card(path: Path) -> ModelCard:
         raise InputError(*CARD.problems(error, lambda loc: f"{path}{line(root, loc)}")) from None
 
 
+def card_line(model: str, card: ModelCard, field: str) -> tuple[str, str]:
+    """Where the card that the job calls `model` says this, `path:line`, and the line; a field that it leaves out has
+    its path alone."""
+    path = Path(model).expanduser() if model.endswith(SUFFIXES) else _SHIPPED / f"{card.name}.yaml"
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if text.startswith(f"{field}:"):
+            return f"{path}:{number}", text.partition(" #")[0].strip()
+    return str(path), ""
+
+
 @functools.cache
 def _load_once(path: Path) -> ModelCard:
     return load_card(path)

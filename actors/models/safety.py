@@ -31,12 +31,16 @@ class SafetyChecker:
     """The pipeline's feature extractor: from pictures to what the module sees."""
 
     @classmethod
-    def taken_from(cls, pipeline: diffusers.DiffusionPipeline) -> Self | None:
+    def taken_from(cls, pipeline: diffusers.DiffusionPipeline, *, required: bool = False) -> Self | None:
         """Take the checker out, so that the pipeline no longer asks it; None where there is none.
 
-        Raises `InputError` (LM1231) for a checker of another kind: it could only be left where it paints.
+        Raises `InputError`: LM1230 there is none, and it is required; LM1231 it is of another kind, and could only be
+        left where it paints.
         """
         module = getattr(pipeline, "safety_checker", None)
+        if module is None and required:
+            message = "the model was loaded without a safety checker, which the job's policy requires"
+            raise InputError(Problem("LM1230", message, help="use a model that brings one, or change the policy"))
         if module is None:
             return None
         extractor = getattr(pipeline, "feature_extractor", None)

@@ -36,7 +36,7 @@ def plan(
     else:
         tell(f"{label:<12}{text}" for label, text in (*_facts(found, spec), *_rows(found.report)))
     named = {problem.code for problem in found.refusals}
-    show([*found.refusals, *(problem for problem in found.report.problems if problem.code not in named)])
+    show([*found.refusals, *found.notes, *(problem for problem in found.report.problems if problem.code not in named)])
     if found.refusals:
         raise typer.Exit(InputError.exit_code)
 

@@ -172,7 +172,7 @@ def test_the_safety_checkers_word_is_passed_on(tmp_path, threshold, flagged):
 def test_a_safety_checker_changes_no_picture(tmp_path):
     folder = save_with_safety_checker(tiny_folder(), tmp_path / "checked", -2.0)
     plain, unasked = (
-        load_model(ModelSettings(model=model), check_safety=False).generate(make_batch(*REQUESTS))
+        load_model(ModelSettings(model=model), safety_checker="off").generate(make_batch(*REQUESTS))
         for model in ("tiny", str(folder))
     )
     flagged = load_model(ModelSettings(model=str(folder))).generate(make_batch(*REQUESTS))

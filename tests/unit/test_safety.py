@@ -11,8 +11,7 @@ from actors.models.safety import SafetyChecker
 from actors.models.tiny import tiny_folder
 from pipelines import save_with_safety_checker
 
-PICTURES = np.random.default_rng(3).integers(0, 255, (12, 40, 56, 3), np.uint8) // np.arange(1, 13)[:, None, None, None]
-PIXELS = np.ascontiguousarray(PICTURES.astype(np.uint8))
+PIXELS = np.random.default_rng(3).integers(0, 255, (12, 2, 2, 3), np.uint8).repeat(20, axis=1).repeat(28, axis=2)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def test_it_flags_what_diffusers_flags_wherever_the_threshold_is(checker):
     thresholds.data.zero_()
     plain = checker.scores(PIXELS)
     assert len(set(plain.tolist())) > 6, "pictures that the checker cannot tell apart prove nothing"
-    for threshold in np.unique(plain)[::4]:
+    for threshold in np.unique(plain)[::3]:
         for shift in (-0.001, 0.0, 0.001):
             thresholds.data.fill_(float(threshold) + shift)
             assert (checker.scores(PIXELS) > 0).tolist() == as_diffusers_flags(checker)

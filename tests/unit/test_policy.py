@@ -1,0 +1,127 @@
+"""A job that breaks its own policy is refused before anything is made, with the card's line that says so."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from actors.errors import InputError
+from actors.models.loading import load_model
+from actors.models.registry import shipped_cards
+from actors.models.tiny import tiny_folder
+from actors.settings import ModelSettings, PolicySettings
+from actors.storage.opening import open_bucket
+from builders import make_spec, make_table
+from commands import lightmill
+from jobs.order import RunOrder
+from jobs.policy import breaches, unknowns
+from jobs.promise import make_promise
+from pipelines import copy_of_tiny, save_with_safety_checker
+
+ANYTHING = ("sfw", "general", "anime", "unrestricted", "clean", "unknown")
+
+
+def refused(model, **policy):
+    return [problem.message for problem in breaches(PolicySettings(**policy), str(model))]
+
+
+@pytest.mark.parametrize("card", shipped_cards(), ids=lambda card: card.name)
+def test_every_card_passes_where_it_is_named_and_only_there(card):
+    named = {"tiers": (card.tier,), "licenses": (card.license.id.upper(),)}
+    assert refused(card.name) == []
+    assert refused(card.name, **named) == []
+    assert len(refused(card.name, **{**named, "tiers": tuple({*ANYTHING} - {card.tier})})) == 1
+    assert len(refused(card.name, **{**named, "licenses": ("MIT",)})) == 1
+    unrestricted = card.tier == "unrestricted"
+    assert len(refused(card.name, commercial=True)) == unrestricted + (card.license.commercial != "allowed")
+    assert len(refused(card.name, commercial=True, **named)) == (card.license.commercial == "forbidden")
+    assert len(refused(card.name, licenses=(card.license.id,))) == unrestricted
+
+
+def test_the_line_of_the_card_says_so():
+    (problem,) = breaches(PolicySettings(tiers=("clean",)), "stable-diffusion-1-5")
+    assert problem.code == "LM1230"
+    assert problem.message == "stable-diffusion-1-5 is of the general tier, which the job's policy does not allow"
+    path, _, number = problem.where.rpartition(":")
+    assert Path(path).read_text().splitlines()[int(number) - 1] == problem.value == "tier: general"
+    assert "tiers: [..., general]" in problem.help
+
+
+def test_a_condition_of_commercial_use_is_said():
+    (problem,) = breaches(PolicySettings(commercial=True), "flux-1-dev")
+    (card,) = (card for card in shipped_cards() if card.name == "flux-1-dev")
+    assert problem.message.startswith(f"flux-1-dev allows commercial use under conditions ({card.license.id}")
+    assert card.license.conditions.rstrip(".") in problem.message
+
+
+@pytest.mark.parametrize("model", ["/models/sd", "someone/some-model"])
+def test_what_is_unknown_must_be_named(model):
+    assert refused(model) == []
+    assert len(refused(model, commercial=True)) == 2
+    assert len(refused(model, tiers=("unknown",))) == 1
+    assert len(refused(model, licenses=("unknown",))) == 1
+    assert refused(model, tiers=("unknown",), licenses=("Unknown",), commercial=True) == []
+
+
+def test_a_job_without_a_policy_is_told_what_is_unknown():
+    (note,) = unknowns(PolicySettings(), "/models/sd")
+    assert (note.code, note.severity) == ("LM1232", "note")
+    assert (
+        list(unknowns(PolicySettings(), "tiny")) == list(unknowns(PolicySettings(tiers=("clean",)), "/models/sd")) == []
+    )
+
+
+def test_a_card_of_ones_own_is_held_to_the_policy_too(tmp_path):
+    card = {"name": "mine", "title": "Mine", "use": "Trying.", "tier": "anime", "license": "CC0-1.0"}
+    card |= {"training_data": "None.", "id": "./sd", "sizes": [[64, 64]], "pipeline": "StableDiffusionPipeline"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(card, sort_keys=False))
+    (problem,) = breaches(PolicySettings(tiers=("clean", "sfw")), str(path))
+    assert (problem.where, problem.value) == (f"{path}:4", "tier: anime")
+
+
+def test_a_tier_that_is_none_is_refused():
+    with pytest.raises(ValidationError, match="tiers"):
+        PolicySettings(tiers=("safe",))
+
+
+def test_a_required_safety_checker_is_looked_for(tmp_path):
+    plain = copy_of_tiny(tiny_folder(), tmp_path / "plain")
+    checked = save_with_safety_checker(tiny_folder(), tmp_path / "checked", 2.0)
+    assert (
+        refused(checked, safety_checker="required") == refused("stable-diffusion-1-5", safety_checker="required") == []
+    )
+    assert refused(plain, safety_checker="off") == []
+    for model in (plain, "stable-diffusion-2-1", "tiny"):
+        (message,) = refused(model, safety_checker="required")
+        assert message == f"{model} brings no safety checker, which the job's policy does not allow"
+    assert refused(tmp_path / "elsewhere", safety_checker="required") == []
+    with pytest.raises(InputError) as caught:
+        load_model(ModelSettings(model=str(plain)), safety_checker="required")
+    assert caught.value.code == "LM1230"
+
+
+@pytest.mark.parametrize("address", [None, "ray://far-away:10001"])
+def test_run_refuses_before_anything_is_written(tmp_path, address):
+    spec = make_spec(tmp_path, model="tiny", policy={"tiers": ["sfw"]})
+    with pytest.raises(InputError, match="tiny is of the clean tier"):
+        make_promise(open_bucket(spec.output), RunOrder(spec=spec, address=address), lambda text: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_plan_refuses_and_names_every_breach(tmp_path):
+    document = {"prompts": make_table(tmp_path), "output": "out", "policy": {"tiers": ["sfw"], "licenses": ["MIT"]}}
+    job = tmp_path / "job.yaml"
+    job.write_text(json.dumps({**document, "models": [{"model": "tiny"}, {"model": "fake"}]}))
+    said = lightmill("plan", job, "--json")
+    assert said.status == 3
+    assert [problem["code"] for problem in said.json["refusals"]] == ["LM1230"] * 4
+
+
+def test_plan_notes_what_is_unknown(tmp_path):
+    folder = copy_of_tiny(tiny_folder(), tmp_path / "sd")
+    said = lightmill("plan", "--prompts", make_table(tmp_path), "--output", tmp_path / "out", "--model", folder)
+    assert said.status == 0
+    assert "note[LM1232]: the licence and the content tier" in said.err
