@@ -9,6 +9,7 @@ from actors import metadata
 from actors.storage.bucket import Bucket
 from jobs.index import Totals
 from jobs.manifest import Manifest
+from jobs.provenance import provenance
 
 KEY = "README.md"
 MOST_TARS = 1000
@@ -79,6 +80,8 @@ were filtered. Every promised image is one row of `metadata/*.parquet`, also whe
 
 Made by lightmill {manifest.versions.get("lightmill", "?")}, seed {spec.seed}, {each} per prompt, \
 {spec.encoding.format}. Prompts: `{manifest.table.uri}`.
+
+{provenance(manifest, totals, lanes)}
 
 ## Read it
 

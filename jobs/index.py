@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from actors import crash, metadata
 from actors.errors import NotFound
 from actors.records import SCHEMA_VERSION
+from actors.settings import UNKNOWN
 from actors.storage.bucket import Bucket, Fence, ObjectInfo
 from jobs.catalog import PREFIX
 from jobs.readers import in_groups, read_all
@@ -55,6 +56,10 @@ class Totals:
     data_bytes: int
     errors: Mapping[str, int]
     """Rows without an image, by their error code, the most frequent first."""
+    tiers: Mapping[str, int] = field(default_factory=dict)
+    """Images by the content tier of their model."""
+    flagged: int = 0
+    """What safety checkers flagged, whatever became of it."""
 
     @property
     def failed_share(self) -> float:
@@ -67,6 +72,8 @@ class _Entry:
     rows: list[dict[str, Any]]
     statuses: Counter[str]
     errors: Counter[str]
+    tiers: Counter[str]
+    flagged: int
 
 
 def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> Totals:
@@ -77,7 +84,8 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
     """
     statuses: Counter[str] = Counter()
     errors: Counter[str] = Counter()
-    shards = files = data_bytes = 0
+    tiers: Counter[str] = Counter()
+    shards = files = data_bytes = flagged = 0
     with (
         bucket.upload(SHARDS_KEY) as tars,
         bucket.upload(KEY) as upload,
@@ -94,6 +102,8 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
             for entry in entries:
                 statuses.update(entry.statuses)
                 errors.update(entry.errors)
+                tiers.update(entry.tiers)
+                flagged += entry.flagged
         totals = Totals(
             images=statuses.total(),
             ok=statuses["ok"],
@@ -103,6 +113,8 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
             data_files=files,
             data_bytes=data_bytes,
             errors=dict(errors.most_common()),
+            tiers=dict(tiers.most_common()),
+            flagged=flagged,
         )
         fence()
         listed = tars.complete()
@@ -206,7 +218,11 @@ def _entry(bucket: Bucket, info: ObjectInfo) -> _Entry:
     errors = Counter(code for code in shard.table["error_code"].to_pylist() if code)
     rows = [own, *({"kind": "data", **asdict(file)} for file in header.files)]
     common = {"shard": header.shard.index, "attempt": header.attempt}
-    return _Entry([{**common, **row} for row in rows], Counter(shard.table["status"].to_pylist()), errors)
+    statuses = Counter(shard.table["status"].to_pylist())
+    tier = shard.table["model_tier"][0].as_py() or UNKNOWN  # a shard is of one model
+    flagged = shard.table["nsfw"].to_pylist().count(True)
+    tiers = Counter({tier: statuses["ok"]} if statuses["ok"] else {})
+    return _Entry([{**common, **row} for row in rows], statuses, errors, tiers, flagged)
 
 
 class _Sink:

@@ -1,0 +1,101 @@
+"""Provenance: what a dataset card says of rights, of what was left out, and of how to make it all again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from actors.errors import InputError
+from actors.models.card import License, licenses
+from actors.models.registry import find_card
+from actors.settings import UNKNOWN
+from actors.tables.prompt_filter import block_list_sha256
+from jobs.index import Totals
+from jobs.manifest import Manifest
+
+COMMERCIAL = {"allowed": "yes", "conditional": "with conditions", "forbidden": "no"}
+FLAGGED = {"keep": "kept, with `nsfw` true in their rows", "drop": "left out", "fail": "counted as failed"}
+
+Lane = Mapping[str, Any]
+"""What the first row of a lane says of its model."""
+
+
+def provenance(manifest: Manifest, totals: Totals, lanes: Sequence[Lane]) -> str:
+    """Three sections of the card."""
+    left_out = "\n".join(f"- {line}" for line in _left_out(manifest, totals))
+    versions = ", ".join(f"{library} {version}" for library, version in manifest.versions.items())
+    return f"""## Rights
+
+| licence of a model | models | commercial use | restricts uses | share alike | conditions |
+|---|---|---|---|---|---|
+{_licenses(lanes)}
+
+The texts behind the links are what counts; no legal advice. Images by content tier of their model: {_tiers(totals)}.
+
+## Left out
+
+{left_out}
+
+## Make it again
+
+`manifest.json` has the job as it was run, and each row the seed and every parameter of its image. The same job into a
+new output makes the same images: the same bytes on one kind of device with equal `batch_size`, `threads` and versions,
+else the same picture within rounding. The versions were {versions}. {_labels(manifest)}"""
+
+
+def _licenses(lanes: Sequence[Lane]) -> str:
+    models: dict[str, list[Lane]] = {}
+    for lane in lanes:
+        models.setdefault(lane.get("model_license") or UNKNOWN, []).append(lane)
+    return "\n".join(_license_row(license_id, under) for license_id, under in models.items())
+
+
+def _license_row(license_id: str, lanes: Sequence[Lane]) -> str:
+    named = ", ".join(dict.fromkeys(f"`{lane['model']}`" for lane in lanes))
+    known = _license(license_id, str(lanes[0]["model"]))
+    if known is None:
+        return f"| {license_id} | {named} | unknown | unknown | unknown | |"
+    restricted, alike = ("yes" if asked else "no" for asked in (known.use_restrictions, known.share_alike))
+    name = f"[{known.name}]({known.link})"
+    return f"| {name} | {named} | {COMMERCIAL[known.commercial]} | {restricted} | {alike} | {known.conditions} |"
+
+
+def _license(license_id: str, model: str) -> License | None:
+    if license_id in licenses():
+        return License.model_validate(licenses()[license_id])
+    try:
+        card = find_card(model)
+    except InputError:  # of a card of the user's, which is elsewhere by now
+        return None
+    return card.license if card and card.license.id == license_id else None
+
+
+def _tiers(totals: Totals) -> str:
+    return ", ".join(f"{images:,} {tier}" for tier, images in totals.tiers.items()) or "none"
+
+
+def _left_out(manifest: Manifest, totals: Totals) -> Iterator[str]:
+    asked, policy = manifest.spec.prompt_filter, manifest.spec.policy
+    parts = []
+    if manifest.blocked:
+        sha256 = (block_list_sha256(manifest.blocked) or "")[:16]
+        parts.append(f"a block list of {len(manifest.blocked):,} entries (SHA-256 `{sha256}`)")
+    if asked.patterns:
+        parts.append(f"{len(asked.patterns)} patterns" if len(asked.patterns) > 1 else "a pattern")
+    if asked.max_length:
+        parts.append(f"a longest prompt of {asked.max_length:,} characters")
+    caught = f"{totals.errors.get('LM1030', 0):,} images were not made for it"
+    yield f"Prompt filter: {', '.join(parts)}; {caught}." if parts else "Prompt filter: none."
+    if policy.safety_checker == "off":
+        yield "Safety checker: not asked."
+    else:
+        flagged = f"{totals.flagged:,} flagged images" if totals.flagged != 1 else "1 flagged image"
+        yield f"Safety checker: asked where a model has one; {flagged}, {FLAGGED[policy.flagged]}."
+    stated = {"tiers": policy.tiers, "licences": policy.licenses}
+    words = [f"{name} {', '.join(allowed)}" for name, allowed in stated.items() if allowed is not None]
+    words += ["commercial use" if policy.commercial else ""]
+    yield f"Policy on models: {'; '.join(filter(None, words)) or 'none stated'}."
+
+
+def _labels(manifest: Manifest) -> str:
+    if not manifest.spec.encoding.metadata:
+        return "The image files say nothing of themselves."
+    return "Each image file says that a model made it, and how (IPTC digital source type, `parameters`)."
