@@ -17,7 +17,14 @@ from actors.models.loading import load_model
 from actors.models.tiny import tiny_folder
 from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardOrder, ShardReport
-from actors.settings import CheckSettings, EncodingSettings, ModelSettings, StorageSettings
+from actors.settings import (
+    CheckSettings,
+    EncodingSettings,
+    FilterSettings,
+    ModelSettings,
+    PolicySettings,
+    StorageSettings,
+)
 from actors.tables.source import open_source
 from actors.worker import Worker
 from benchmarks.timing import interleaved, print_table, write_results
@@ -56,6 +63,9 @@ def recipe(folder: Path) -> LaneRecipe:
         sink="webdataset",
         encoding=EncodingSettings(),
         checks=CheckSettings(),
+        policy=PolicySettings(),
+        prompt_filter=FilterSettings(),
+        blocked=(),
         storage=storage,
         batch_timeout_seconds=600,
     )

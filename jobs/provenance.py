@@ -12,7 +12,11 @@ from jobs.index import Totals
 from jobs.manifest import Manifest
 
 COMMERCIAL = {"allowed": "yes", "conditional": "with conditions", "forbidden": "no"}
-FLAGGED = {"keep": "kept, with `nsfw` true in their rows", "drop": "left out", "fail": "counted as failed"}
+FLAGGED = {
+    "keep": "Such images are kept, with `nsfw` true in their rows.",
+    "drop": "Such images are left out.",
+    "fail": "Such images count as failed.",
+}
 
 Lane = Mapping[str, Any]
 """What the first row of a lane says of its model."""
@@ -77,22 +81,26 @@ def _left_out(manifest: Manifest, totals: Totals) -> Iterator[str]:
     parts = []
     if manifest.blocked:
         sha256 = (block_list_sha256(manifest.blocked) or "")[:16]
-        parts.append(f"a block list of {len(manifest.blocked):,} entries (SHA-256 `{sha256}`)")
+        parts.append(f"a block list of {_count(len(manifest.blocked), 'entry', 'entries')} (SHA-256 `{sha256}`)")
     if asked.patterns:
-        parts.append(f"{len(asked.patterns)} patterns" if len(asked.patterns) > 1 else "a pattern")
+        parts.append(_count(len(asked.patterns), "pattern", "patterns"))
     if asked.max_length:
         parts.append(f"a longest prompt of {asked.max_length:,} characters")
-    caught = f"{totals.errors.get('LM1030', 0):,} images were not made for it"
-    yield f"Prompt filter: {', '.join(parts)}; {caught}." if parts else "Prompt filter: none."
+    caught = _count(totals.errors.get("LM1030", 0), "image", "images")
+    yield f"Prompt filter: {', '.join(parts)}; it left out {caught}." if parts else "Prompt filter: none."
     if policy.safety_checker == "off":
         yield "Safety checker: not asked."
     else:
-        flagged = f"{totals.flagged:,} flagged images" if totals.flagged != 1 else "1 flagged image"
-        yield f"Safety checker: asked where a model has one; {flagged}, {FLAGGED[policy.flagged]}."
+        flagged = _count(totals.flagged, "image", "images")
+        yield f"Safety checker: asked where a model has one; it flagged {flagged}. {FLAGGED[policy.flagged]}"
     stated = {"tiers": policy.tiers, "licences": policy.licenses}
     words = [f"{name} {', '.join(allowed)}" for name, allowed in stated.items() if allowed is not None]
     words += ["commercial use" if policy.commercial else ""]
     yield f"Policy on models: {'; '.join(filter(None, words)) or 'none stated'}."
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _labels(manifest: Manifest) -> str:

@@ -25,8 +25,8 @@ def test_a_finished_job_counts_tiers_and_what_was_flagged_and_filtered(tmp_path)
     assert (totals.tiers, totals.flagged, totals.ok, totals.filtered) == ({"clean": 2}, 2, 2, 3)
     card = (Path(spec.output) / "README.md").read_text()
     assert "Images by content tier of their model: 2 clean." in card
-    assert "Prompt filter: a pattern; 1 images were not made for it." in card
-    assert "2 flagged images, left out." in card
+    assert "Prompt filter: 1 pattern; it left out 1 image." in card
+    assert "it flagged 2 images. Such images are left out." in card
     assert "[Creative Commons Zero 1.0](https://creativecommons.org/publicdomain/zero/1.0/) | `fake:nsfw=nude`" in card
 
 
@@ -52,8 +52,8 @@ def test_filters_and_policy_are_told(tmp_path):
     policy = {"tiers": ["clean", "sfw"], "commercial": True, "flagged": "keep"}
     card = said(tmp_path, prompt_filter=asked, policy=policy)
     assert "Prompt filter: a block list of 2 entries (SHA-256 `" in card
-    assert "a longest prompt of 1,000 characters; 2 images were not made for it." in card
-    assert "1 flagged image, kept, with `nsfw` true in their rows." in card
+    assert "a longest prompt of 1,000 characters; it left out 2 images." in card
+    assert "it flagged 1 image. Such images are kept, with `nsfw` true in their rows." in card
     assert "Policy on models: tiers clean, sfw; commercial use." in card
     assert "new york" not in card
 
