@@ -32,7 +32,11 @@ class Remaker:
     def __init__(self, recipe: LaneRecipe) -> None:
         self._recipe = recipe
         self._clock = Clock()
-        self._device = Device(lambda: load_model(recipe.model), self._clock, recipe.batch_timeout_seconds)
+        self._device = Device(
+            lambda: load_model(recipe.model, safety_checker=recipe.policy.safety_checker),
+            self._clock,
+            recipe.batch_timeout_seconds,
+        )
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
 
     @property
