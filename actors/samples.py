@@ -31,6 +31,7 @@ class SampleRows:
             "weights_sha256": info.weights_sha256,
             "model_license": info.model_license,
             "model_tier": info.model_tier,
+            "recipe": info.recipe,
             "scheduler": info.scheduler,
             "dtype": info.dtype,
             "threads": info.threads,

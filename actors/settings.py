@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
+
+from actors.models.schedulers import scheduler_name
 
 from actors.models.kinds import Tier
 
@@ -31,11 +33,59 @@ class WorkerSettings(Settings):
     max: Annotated[int, Field(ge=1)] | None = None
 
 
-class ModelSettings(Settings):
-    """One entry of `models`: a lane of the job. What is left out is the model's own default."""
+class WeightsSettings(Settings):
+    """Where weights are, and how one knows that they are the right ones."""
 
     model: Annotated[str, Field(min_length=1)]
-    """The name of a model card, a hub id, or a path: of a card (`.yaml`) or of a folder that diffusers saved."""
+    """A hub id, or the path of a folder or file; of a job also the name of a model card, or the path of one."""
+    revision: Annotated[str, Field(min_length=1)] | None = None
+    """Of a hub id: a branch, a tag or, best, a commit. Left out: `main`, resolved once per job."""
+    file: Annotated[str, Field(min_length=1)] | None = None
+    """The one file that is meant, of a folder or a hub id that holds several."""
+    sha256: Annotated[str, StringConstraints(to_lower=True, pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    """Of the weights, as `weights_sha256` counts them. What does not match is not read."""
+    allow_pickle: bool = False
+    """Whether weights may be pickles (.ckpt, .pt, .bin), which also takes their `sha256`."""
+
+
+class LoraSettings(WeightsSettings):
+    """A LoRA, and how strongly it acts."""
+
+    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+
+
+class TextualInversionSettings(WeightsSettings):
+    """An embedding, and the word in a prompt that stands for it."""
+
+    token: Annotated[str, Field(min_length=1)] | None = None
+    """Left out: as the file names it."""
+
+
+def _by_name(value: object) -> object:
+    """`vae: ./vae` is short for `vae: {model: ./vae}`."""
+    return {"model": value} if isinstance(value, str) else value
+
+
+Part = Annotated[WeightsSettings, BeforeValidator(_by_name)]
+
+
+class ModelSettings(WeightsSettings):
+    """One entry of `models`: a lane of the job. What is left out is the model's own default."""
+
+    mirror: Annotated[str, Field(min_length=1)] | None = None
+    """A prefix that `lightmill models mirror` filled: where the model's weights come from instead of the hub."""
+    config: Part | None = None
+    """Of a single file: what it was trained as, by a name of ours or a folder that diffusers saved."""
+    tokenizer: Part | None = None
+    """Of a single file: a folder with the tokenizer's vocabulary, where the config has none."""
+    vae: Part | None = None
+    """Another VAE than the model's own: a diffusers folder or a single file."""
+    loras: tuple[Annotated[LoraSettings, BeforeValidator(_by_name)], ...] = ()
+    textual_inversions: tuple[Annotated[TextualInversionSettings, BeforeValidator(_by_name)], ...] = ()
+    clip_skip: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Layers at the end of the text encoder that are left out, as diffusers counts: 1 is what others call 2."""
+    scheduler: str | None = None
+    """By a name of `actors.models.schedulers`, such as `dpm++ 2m karras`."""
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     height: Annotated[int, Field(ge=8, le=MAX_SIDE, multiple_of=8)] | None = None
@@ -50,6 +100,21 @@ class ModelSettings(Settings):
     workers: WorkerSettings = WorkerSettings()
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
     """May be a fraction. Left out: 1 where the cluster has GPUs, else 0."""
+
+    @field_validator("scheduler")
+    @classmethod
+    def _known_scheduler(cls, said: str | None) -> str | None:
+        return None if said is None else scheduler_name(said)
+
+    @property
+    def parts(self) -> dict[str, WeightsSettings]:
+        """Whatever else is loaded for this model, by the field that names it."""
+        alone = {"config": self.config, "tokenizer": self.tokenizer, "vae": self.vae}
+        return {
+            **{name: part for name, part in alone.items() if part},
+            **{f"loras[{number}]": lora for number, lora in enumerate(self.loras)},
+            **{f"textual_inversions[{number}]": one for number, one in enumerate(self.textual_inversions)},
+        }
 
 
 class EncodingSettings(Settings):

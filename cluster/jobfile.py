@@ -20,6 +20,8 @@ ENV_PREFIX = "LIGHTMILL_"
 OTHERS_OF_OURS = frozenset({crash.VARIABLE})
 """Variables with our prefix that are no fields of a job."""
 OF_A_MODEL = frozenset(ModelSettings.model_fields)
+WEIGHTS = frozenset({"config", "tokenizer", "vae", "loras", "textual_inversions"})
+"""Fields of a model that say where more of it is."""
 EXAMPLE_OF_JSON = """write it as JSON, such as LIGHTMILL_OVERRIDES='["seed", "width"]'"""
 CARD_SUFFIXES = (".yaml", ".yml")
 PATHS = ("prompts", "output", "block_list")
@@ -96,11 +98,15 @@ def _relative_to(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model_relative_to(folder: Path, entry: Any) -> Any:  # noqa: ANN401 - whatever the file says
-    """A model is a path only where it looks like one: `./sd`, `../sd`, `~/sd`, `mine.yaml`."""
-    name = entry.get("model") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not (name.startswith(("./", "../", "~")) or name.endswith(CARD_SUFFIXES)):
-        return entry
-    return {**entry, "model": _absolute(folder, name)}
+    """Weights are at a path only where it looks like one: `./sd`, `../sd`, `~/sd`, `mine.yaml`."""
+    if isinstance(entry, list):
+        return [_model_relative_to(folder, one) for one in entry]
+    if isinstance(entry, dict):
+        paths = {name: value for name, value in entry.items() if name == "model" or name in WEIGHTS}
+        return {**entry, **{name: _model_relative_to(folder, value) for name, value in paths.items()}}
+    if isinstance(entry, str) and (entry.startswith(("./", "../", "~")) or entry.endswith(CARD_SUFFIXES)):
+        return _absolute(folder, entry)
+    return entry
 
 
 def _absolute(folder: Path, value: str) -> str:

@@ -55,8 +55,27 @@ def save_latent_consistency(tiny_folder, folder):
     return folder
 
 
-def save_xl(tiny_folder, folder):
-    """SDXL in small: two text encoders, zeros in the place of an empty negative prompt."""
+def save_v2(tiny_folder, folder, prediction_type):
+    """Stable Diffusion 2 in small: OpenCLIP's text encoder, a UNet with linear projections."""
+    torch.manual_seed(0)
+    base = diffusers.StableDiffusionPipeline.from_pretrained(str(tiny_folder))
+    heads = {"attention_head_dim": (2, 4), "use_linear_projection": True, "upcast_attention": True}
+    config = transformers.CLIPTextConfig.from_dict({**base.text_encoder.config.to_dict(), "hidden_act": "gelu"})
+    diffusers.StableDiffusionPipeline(
+        vae=base.vae,
+        text_encoder=transformers.CLIPTextModel(config).eval(),
+        tokenizer=base.tokenizer,
+        unet=diffusers.UNet2DConditionModel.from_config({**base.unet.config, **heads}).eval(),
+        scheduler=diffusers.DDIMScheduler.from_config(base.scheduler.config, prediction_type=prediction_type),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(str(folder))
+    return folder
+
+
+def save_xl(tiny_folder, folder, width=32):
+    """SDXL in small: two text encoders, the second `width` wide, zeros in the place of an empty negative prompt."""
     torch.manual_seed(0)
     base = diffusers.StableDiffusionPipeline.from_pretrained(str(tiny_folder))
     unet = diffusers.UNet2DConditionModel(
@@ -65,7 +84,7 @@ def save_xl(tiny_folder, folder):
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=64,
+        cross_attention_dim=32 + width,
         attention_head_dim=(2, 4),
         use_linear_projection=True,
         addition_embed_type="text_time",
@@ -74,7 +93,8 @@ def save_xl(tiny_folder, folder):
         projection_class_embeddings_input_dim=80,
         norm_num_groups=2,
     )
-    config = transformers.CLIPTextConfig.from_dict({**base.text_encoder.config.to_dict(), "projection_dim": 32})
+    own = {"hidden_size": width, "projection_dim": 32, "hidden_act": "gelu"}
+    config = transformers.CLIPTextConfig.from_dict({**base.text_encoder.config.to_dict(), **own})
     diffusers.StableDiffusionXLPipeline(
         vae=base.vae,
         text_encoder=base.text_encoder,

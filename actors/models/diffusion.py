@@ -1,26 +1,23 @@
 """DiffusersModel: any text-to-image pipeline that diffusers saved to a local folder, painted batch by batch."""
 
-import functools
 import gc
-import hashlib
-import inspect
 import os
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import diffusers
 import torch
 import transformers
-from safetensors import SafetensorError
 
 from actors.errors import InputError, OutOfMemory, Problem
 from actors.models.facts import ModelFacts
-from actors.models.folder import component_folders, read_json
 from actors.models.model import Images, ModelInfo, Pixels
+from actors.models.pipelines import load_pipeline, parameters
 from actors.models.safety import SafetyChecker
+from actors.models.trust import weights_sha256
 from actors.records import Batch, ImageRequest
+from actors.settings import ModelSettings
 
 DEVICE_LOST = 70
 """Exit status of a worker whose device can no longer be used (`EX_SOFTWARE` of sysexits.h)."""
@@ -39,20 +36,21 @@ class DiffusersModel:
     def __init__(
         self,
         facts: ModelFacts,
+        settings: ModelSettings,
         *,
-        dtype: str | None = None,
         threads: int = 1,
         device: str | None = None,
         safety_checker: Literal["required", "off"] | None = None,
     ) -> None:
-        assert facts.folder is not None
         torch.set_num_threads(threads)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._dtype = dtype or best_dtype(self._device)
-        self._pipeline = _place(_load(facts, DTYPES[self._dtype]), self._device)
+        self._dtype = settings.dtype or best_dtype(self._device)
+        pipeline, self._recipe = load_pipeline(facts, settings, DTYPES[self._dtype])
+        self._pipeline = _place(pipeline, self._device)
         checker = SafetyChecker.taken_from(self._pipeline, required=safety_checker == "required")
         self._checker = None if safety_checker == "off" else checker
-        self._defaults = _defaults(type(self._pipeline))
+        self._clip_skip = settings.clip_skip
+        self._defaults = parameters(type(self._pipeline))
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
         self._prompt_tokens = _prompt_tokens(facts, self._defaults)
         self._decoded_finite: list[torch.Tensor] = []
@@ -119,6 +117,7 @@ class DiffusersModel:
             "guidance_scale": first.guidance_scale,
             # Noise from the CPU is the same for every device.
             "generator": [torch.Generator("cpu").manual_seed(request.seed) for request in requests],
+            "clip_skip": self._clip_skip,
             "output_type": "pt",
         }
         # Batches hold either images with a negative prompt or images without: where there is none, SDXL takes zeros,
@@ -143,9 +142,10 @@ class DiffusersModel:
         return ModelInfo(
             model=facts.model,
             model_revision=facts.revision,
-            weights_sha256=weights_sha256(facts.folder),
+            weights_sha256=weights_sha256(facts.file or facts.folder),
             model_license=facts.license,
             model_tier=facts.tier,
+            recipe=self._recipe,
             scheduler=type(self._pipeline.scheduler).__name__,
             dtype=self._dtype,
             threads=threads,
@@ -157,47 +157,6 @@ class DiffusersModel:
             negative_prompt=facts.negative_prompt,
             size_multiple=facts.size_multiple,
         )
-
-
-@functools.cache
-def weights_sha256(folder: Path) -> str:
-    """One hash over the names and hashes of all weight files that the pipeline reads. Once per process: 0.5 s a GB."""
-    parts = component_folders(folder, read_json(folder / "model_index.json"))
-    total = hashlib.sha256()
-    for path in sorted(path for part in parts for path in part.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
-    return total.hexdigest()
-
-
-def _load(facts: ModelFacts, dtype: torch.dtype) -> diffusers.DiffusionPipeline:
-    assert facts.pipeline is not None
-    pipeline_class = getattr(diffusers, facts.pipeline, None)
-    if pipeline_class is None or {"prompt", "generator"} - _defaults(pipeline_class).keys():
-        raise InputError(
-            Problem(
-                "LM1206",
-                f"{facts.pipeline} is not a text-to-image pipeline of diffusers {diffusers.__version__}",
-                where=str(facts.folder),
-                help="use a text-to-image pipeline, such as StableDiffusionPipeline",
-            )
-        )
-    try:
-        pipeline = pipeline_class.from_pretrained(
-            str(facts.folder), local_files_only=True, use_safetensors=True, dtype=dtype
-        )
-    except (OSError, ValueError, SafetensorError) as error:  # the last: weights that are cut short, or a pointer of LFS
-        raise InputError(
-            Problem(
-                "LM1206",
-                f"diffusers {diffusers.__version__} cannot load {facts.pipeline}: {error}",
-                where=str(facts.folder),
-                help="save the model again with `pipe.save_pretrained(folder)`",
-            )
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 def _place(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> diffusers.DiffusionPipeline:
@@ -221,11 +180,6 @@ def _place(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> diffu
 
 def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _defaults(pipeline_class: type[diffusers.DiffusionPipeline]) -> dict[str, Any]:
-    """The parameters of a pipeline's `__call__`, with their defaults."""
-    return {name: given.default for name, given in inspect.signature(pipeline_class.__call__).parameters.items()}
 
 
 def _prompt_tokens(facts: ModelFacts, defaults: dict[str, Any]) -> int | None:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from actors.errors import InputError, Problem
 from actors.models.card import ModelCard
+from actors.models.configs import config_folder, refuse_config, tokenizer_folder
 from actors.models.fake import FakeOptions
-from actors.models.folder import native_size, read_index, widest_tokenizer
+from actors.models.folder import native_size, read_index, refuse_gaps, widest_tokenizer
+from actors.models.hub import is_on_hub, outline
 from actors.models.registry import find_card
-from actors.models.weights import folder_of, weights_folder
+from actors.models.trust import refuse_pickles
+from actors.models.weights import arrive, with_card
 from actors.settings import ModelSettings
 
 TINY_REVISION = "1"
@@ -32,7 +35,12 @@ class ModelFacts:
     height: int
     size_multiple: int
     folder: Path | None = None
-    """None for what is built in, and as long as nobody looked for the weights."""
+    """As diffusers saves a pipeline; of a checkpoint, the one that describes it. None for what is built in, and as long
+    as nobody looked for the weights."""
+    file: Path | None = None
+    """The checkpoint, where all weights are in a single file."""
+    vocabulary: Path | None = None
+    """Of its tokenizers, where the folder has none."""
     pipeline: str | None = None
     """Name of the diffusers class; None for `fake`."""
     revision: str | None = None
@@ -50,31 +58,55 @@ class ModelFacts:
 
 
 def describe_model(settings: ModelSettings) -> ModelFacts:
-    """What can be said of the model from here: of one that has a card, without any of its weights.
+    """What can be said of the model from here: of one that has a card, or is on the hub, without any of its weights.
 
     Raises `InputError`: LM1201 it is not there, LM1204 its weights are pickles, LM1206 it does not make images from
-    text, or lacks a part, LM1207 it wants to run code of its own, LM1208 its card cannot be used.
+    text, or lacks a part, LM1207 it wants to run code of its own, LM1208 its card cannot be used, LM1221 a checkpoint
+    does not say what it is.
     """
     model = settings.model
     is_fake = model.partition(":")[0] == "fake"
     if is_fake:
         FakeOptions.parse(model)
     card = find_card("fake" if is_fake else model)
-    if card is None:
-        facts = _of_folder(model, folder_of(model))
-    else:
+    if card is not None:
         facts = _of_card(model, card)
         if card.is_local:
-            facts = _found_in(facts, weights_folder(card))
+            facts = _found_in(facts, with_card(settings, card))
+    elif is_on_hub(settings):
+        facts = _of_folder(settings, outline(settings))
+    else:
+        facts = _of_path(settings, arrive(settings))
     return _as_set(facts, settings)
 
 
 def locate_model(settings: ModelSettings) -> ModelFacts:
-    """What `describe_model` says, with the weights on this machine. Raises `InputError` (LM1201) where they are not."""
-    facts = describe_model(settings)
-    if facts.folder is not None or facts.card is None or facts.card.format == "built_in":
-        return facts
-    return _found_in(facts, weights_folder(facts.card))
+    """What `describe_model` says, with all that is loaded for it on this machine, downloaded first where need be.
+
+    Raises `InputError` with everything that is not there, or may not be loaded.
+    """
+    problems: list[Problem] = []
+    facts = None
+    try:
+        facts = describe_model(settings)
+        words = with_card(settings, facts.card)
+        if facts.folder is None and not _is_built_in(facts):
+            facts = _as_set(_found_in(facts, words), settings)
+    except InputError as error:
+        words, problems = settings, list(error.problems)
+    for name, part in words.parts.items():
+        if name.startswith(("vae", "loras", "textual_inversions")):
+            try:
+                refuse_pickles(part, arrive(part, name))
+            except InputError as error:
+                problems += error.problems
+    if problems or facts is None:
+        raise InputError(*problems)
+    return facts
+
+
+def _is_built_in(facts: ModelFacts) -> bool:
+    return facts.card is not None and facts.card.format == "built_in"
 
 
 def _of_card(model: str, card: ModelCard) -> ModelFacts:
@@ -104,29 +136,47 @@ def _of_card(model: str, card: ModelCard) -> ModelFacts:
     )
 
 
-def _of_folder(model: str, folder: Path) -> ModelFacts:
+def _of_path(settings: ModelSettings, path: Path) -> ModelFacts:
     """Of a model without a card: what its own files say."""
+    if path.is_dir():
+        refuse_config(settings)
+        described = _of_folder(settings, path)
+        refuse_gaps(path)
+        refuse_pickles(settings, path)
+        return dataclasses.replace(described, folder=path)
+    refuse_pickles(settings, path)
+    config = config_folder(settings, path)
+    described = _of_folder(settings, config)
+    vocabulary = tokenizer_folder(settings, config)
+    return dataclasses.replace(described, folder=config, file=path, vocabulary=vocabulary)
+
+
+def _of_folder(settings: ModelSettings, folder: Path) -> ModelFacts:
+    """What a folder tells, with weights in it or not."""
     index = read_index(folder)
     width, height, multiple = native_size(folder)
     tokenizer, tokens = widest_tokenizer(folder)
     return ModelFacts(
-        model=model,
+        model=settings.model,
+        revision=settings.revision,
         width=width,
         height=height,
         size_multiple=multiple,
-        folder=folder,
         pipeline=index["_class_name"],
         tokenizer=tokenizer,
         prompt_tokens=tokens,
     )
 
 
-def _found_in(facts: ModelFacts, folder: Path) -> ModelFacts:
+def _found_in(facts: ModelFacts, words: ModelSettings) -> ModelFacts:
     """The facts of a card, once its weights are found: the pipeline's class is then the one that was saved."""
-    found = _of_folder(facts.model, folder)
+    found = _of_path(words, arrive(words))
     return dataclasses.replace(
         facts,
-        folder=folder,
+        folder=found.folder,
+        file=found.file,
+        vocabulary=found.vocabulary,
+        revision=words.revision,
         pipeline=found.pipeline,
         tokenizer=found.tokenizer,
         prompt_tokens=found.prompt_tokens or facts.prompt_tokens,

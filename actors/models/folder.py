@@ -22,8 +22,7 @@ SAVE_AGAIN = "save the model again with `pipe.save_pretrained(folder)`"
 def read_index(folder: Path) -> dict[str, Any]:
     """`model_index.json` of a folder from which images can be made of text.
 
-    Raises `InputError`: LM1204 its weights are pickles, LM1206 it does not make images from text, or lacks a part,
-    LM1207 it wants to run code of its own.
+    Raises `InputError`: LM1206 it does not make images from text, LM1207 it wants to run code of its own.
     """
     index = read_json(folder / "model_index.json")
     if not index:
@@ -36,9 +35,13 @@ def read_index(folder: Path) -> dict[str, Any]:
         )
     _refuse_code(folder, index)
     _refuse_other_tasks(folder, index)
-    if problems := [*_missing(folder, index), *_pickles(folder, index)]:
-        raise InputError(*problems)
     return index
+
+
+def refuse_gaps(folder: Path) -> None:
+    """Raise `InputError` (LM1206) for the folder of a pipeline that lacks a part, or the weights of one."""
+    if problems := list(_missing(folder, read_json(folder / "model_index.json"))):
+        raise InputError(*problems)
 
 
 def component_folders(folder: Path, index: dict[str, Any]) -> list[Path]:
@@ -155,15 +158,3 @@ def _lacking(what: str, folder: Path) -> Problem:
         where=str(folder),
         help=f"download the model again, or {SAVE_AGAIN}",
     )
-
-
-def _pickles(folder: Path, index: dict[str, Any]) -> Iterator[Problem]:
-    for part in component_folders(folder, index):
-        pickles = sorted(path.name for path in part.iterdir() if path.suffix in PICKLES)
-        if pickles and not any(part.glob("*.safetensors")):
-            yield Problem(
-                "LM1204",
-                f"{part.name}/ has no safetensors weights, only {', '.join(pickles)}, which may run code",
-                where=str(part),
-                help="save the model again with `pipe.save_pretrained(folder, safe_serialization=True)`",
-            )

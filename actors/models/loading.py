@@ -6,6 +6,7 @@ from typing import Literal
 from actors.models.facts import ModelFacts, locate_model
 from actors.models.fake import FakeModel, FakeOptions
 from actors.models.model import ImageModel, ModelInfo
+from actors.models.weights import with_card
 from actors.settings import ModelSettings
 
 
@@ -31,13 +32,9 @@ def load_model(
 
         folder = tiny_folder()
         facts = dataclasses.replace(facts, folder=folder, tokenizer=folder / "tokenizer")
-    model: ImageModel = DiffusersModel(
-        facts,
-        dtype=settings.dtype,
-        threads=settings.threads or threads or 1,
-        device=device,
-        safety_checker=safety_checker,
-    )
+    words = with_card(settings, facts.card)
+    threads = settings.threads or threads or 1
+    model: ImageModel = DiffusersModel(facts, words, threads=threads, device=device, safety_checker=safety_checker)
     return model
 
 

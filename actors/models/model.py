@@ -22,6 +22,8 @@ class ModelInfo:
     model_license: str = "unknown"
     model_tier: str = "unknown"
     """What the weights were made to draw: `clean` where nobody's picture was ever in them."""
+    recipe: str | None = None
+    """JSON of what else changes the pictures: what was put into the model, and how it is run."""
     scheduler: str | None = None
     dtype: str | None = None
     threads: int | None = None

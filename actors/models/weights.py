@@ -1,49 +1,62 @@
-"""Weights: where on this machine they are."""
+"""Weights: from the words of a job and its card to files on this machine, which arrive there first where need be."""
 
 from pathlib import Path
+from typing import Any
 
 from actors.errors import InputError, Problem
-from actors.models.card import Weights
-from actors.models.registry import close_to
+from actors.models import hub
+from actors.models.card import ModelCard, Weights
+from actors.models.registry import close_to, find_card
+from actors.settings import ModelSettings, WeightsSettings
 
 
-def weights_folder(weights: Weights) -> Path:
-    """The folder with the weights of a card. Raises `InputError` (LM1201) where this machine has none."""
-    assert weights.id is not None
-    folder = Path(weights.id).expanduser()
-    if not folder.is_dir():
-        raise InputError(
-            Problem(
-                "LM1201",
-                f"the weights of {weights.id} are not on this machine, and lightmill does not download them",
-                help=f"download them into the folder {folder}"
-                + (f", at revision {weights.revision}" if weights.revision else ""),
-            )
-        )
-    return folder
+def with_card(settings: ModelSettings, card: ModelCard | None) -> ModelSettings:
+    """The job's words, with the card's where the job is silent: where everything is, and what is put in."""
+    if card is None or card.id is None:
+        return settings
+    config = WeightsSettings(model=card.config) if card.config else None
+    other = find_card(card.tokenizer) if card.tokenizer else None
+    tokenizer = WeightsSettings(**_place(other)) if other else None
+    vae = WeightsSettings(**_place(card.vae), allow_pickle=settings.allow_pickle) if card.vae else None
+    place = {**_place(card), **settings.model_dump(include={"revision", "file", "sha256"}, exclude_none=True)}
+    return settings.model_copy(
+        update={
+            **place,
+            "config": settings.config or config,
+            "tokenizer": settings.tokenizer or tokenizer,
+            "vae": settings.vae or vae,
+            "clip_skip": settings.clip_skip or card.clip_skip,
+        }
+    )
 
 
-def folder_of(model: str) -> Path:
-    """The folder of a model that has no card. Raises `InputError` (LM1201) where there is none."""
-    folder = Path(model).expanduser()
+def _place(weights: Weights) -> dict[str, Any]:
+    return {"model": weights.id, "revision": weights.revision, "file": weights.file, "sha256": weights.sha256}
+
+
+def arrive(settings: WeightsSettings, what: str = "model") -> Path:
+    """The folder or file with these weights, downloaded first where the name is a hub id.
+
+    Raises `InputError`: LM1201 there is none; and what `hub.download` does.
+    """
+    if hub.is_on_hub(settings):
+        return hub.download(settings)
+    path = Path(settings.model).expanduser() / (settings.file or "")
     try:
-        if folder.is_file():
-            help_ = "name the folder that `pipe.save_pretrained(...)` wrote, or a card that names the file"
-            raise InputError(Problem("LM1201", f'model "{model}" is a file, not a folder', help=help_))
-        if not folder.is_dir():
-            raise InputError(_not_there(model, folder))
+        if not path.exists():
+            raise InputError(_not_there(settings, what, path))
     except OSError as error:
-        message = f"the model cannot be read: {error.strerror}"
-        raise InputError(Problem("LM1201", message, where=str(folder), help=f"ls -ld {folder}")) from error
-    return folder
+        message = f"the {what} cannot be read: {error.strerror}"
+        raise InputError(Problem("LM1201", message, where=str(path), help=f"ls -ld {path}")) from error
+    return path
 
 
-def _not_there(model: str, folder: Path) -> Problem:
-    siblings = [str(folder.parent / path.name) for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
-    close = close_to(model, [*siblings, *(Path(sibling).name for sibling in siblings)])
-    possible = "a name of `lightmill models`, a card's path, or a folder written by `pipe.save_pretrained(...)`"
+def _not_there(settings: WeightsSettings, what: str, path: Path) -> Problem:
+    siblings = [str(path.parent / p.name) for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = close_to(settings.model, [*siblings, *(Path(sibling).name for sibling in siblings)])
+    possible = "a name of `lightmill models`, a hub id, a card's path, a diffusers folder or a checkpoint"
     return Problem(
         "LM1201",
-        f'model "{model}" not found' + (f"; did you mean {close}?" if close else ""),
-        help=f"use {possible}",
+        f'{what} "{settings.model}" not found' + (f"; did you mean {close}?" if close else ""),
+        help=f"use {possible}" if what == "model" else "name a folder or a file that is there, or a hub id",
     )

@@ -42,6 +42,7 @@ class JobFlags:
             help="A name of `lightmill models`, a hub id, a folder, or a card (.yaml).", rich_help_panel=_MODEL
         ),
     ]
+    scheduler: Annotated[str | None, typer.Option(help='Such as "dpm++ 2m karras".', rich_help_panel=_MODEL)]
     num_inference_steps: Annotated[int | None, typer.Option(rich_help_panel=_MODEL)]
     guidance_scale: Annotated[float | None, typer.Option(rich_help_panel=_MODEL)]
     height: Annotated[int | None, typer.Option(help="Pixels.", rich_help_panel=_MODEL)]

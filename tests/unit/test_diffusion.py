@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 
 from actors.errors import InputError, OutOfMemory
 from actors.metadata import read_metadata
-from actors.models.diffusion import DEVICE_LOST, best_dtype, weights_sha256
+from actors.models.diffusion import DEVICE_LOST, best_dtype
 from actors.models.loading import load_model
 from actors.models.tiny import save_tiny, tiny_folder
+from actors.models.trust import weights_sha256
 from actors.settings import ModelSettings
 from actors.worker import Worker
 from lanes import make_batch, make_order, make_recipe, make_request

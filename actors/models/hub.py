@@ -1,0 +1,198 @@
+"""Hub: the one door to huggingface_hub. What a repository holds, and its files on this machine, once per node."""
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from actors.errors import InputError, Problem
+from actors.settings import WeightsSettings
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TEXTS = ("*.json", "*.txt", "*.model")
+_VARIANTS = ("*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.ema.*")
+"""Second copies of the same weights."""
+
+
+def is_on_hub(settings: WeightsSettings) -> bool:
+    """Whether the name is a hub id; what is a path on this machine is that path."""
+    path = Path(settings.model).expanduser()
+    return bool(HUB_ID.fullmatch(settings.model)) and not settings.model.startswith(".") and not path.exists()
+
+
+def commit_of(settings: WeightsSettings) -> str:
+    """The commit that the revision stands for now, once the repository was seen to be usable.
+
+    Raises `InputError`: LM1201 there is none, LM1202 it is gated, LM1204 there are only pickles, LM1207 it wants to run
+    code of its own, LM1224 the hub cannot be asked.
+    """
+    from huggingface_hub import HfApi
+
+    with _told(settings):
+        found = HfApi().model_info(settings.model, revision=settings.revision)
+    _refuse_files(settings, found)
+    assert found.sha is not None
+    return found.sha
+
+
+def _refuse_files(settings: WeightsSettings, found: "ModelInfo") -> None:
+    names = [sibling.rfilename for sibling in found.siblings or ()]
+    if settings.file and settings.file not in names:
+        raise InputError(_missing(settings, settings.file))
+    code = [name for name in names if name.endswith(".py")]
+    if code and not settings.file:
+        message = f"{settings.model} comes with code ({', '.join(code[:5])}), and lightmill runs none"
+        action = "use a model whose pipeline class is part of diffusers"
+        raise InputError(Problem("LM1207", message, value=found.sha or "", help=action))
+
+
+@functools.cache
+def _locks() -> Path:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightmill" / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Held by one process of this machine. The others wait, and then find the work done."""
+    from filelock import FileLock
+
+    with FileLock(_locks() / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"):
+        yield
+
+
+def download(settings: WeightsSettings) -> Path:
+    """The folder of the repository, or the one file of it, on this machine: from its cache, else from the hub.
+
+    The files are those of the revision, and each has the hash that the hub keeps of it. Raises `InputError`: LM1201
+    there is no such file, LM1202 it is gated, LM1220 bytes that are not those of the hub, LM1224 they are not here and
+    the hub cannot be asked.
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    revision = settings.revision or "main"
+    with one_at_a_time(f"{settings.model}@{revision}"), _told(settings):
+        folder = Path(
+            snapshot_download(
+                settings.model,
+                revision=revision,
+                allow_patterns=_patterns(settings),
+                ignore_patterns=list(_VARIANTS) if not settings.file else None,
+                local_files_only=constants.HF_HUB_OFFLINE,
+            )
+        )
+        path = folder / (settings.file or "")
+        if not path.exists():
+            raise InputError(_missing(settings, settings.file or "model_index.json"))
+        _verify(settings, path)
+    return path
+
+
+def outline(settings: WeightsSettings) -> Path:
+    """The folder of the repository without its weights: what can be said of it then is enough to plan with."""
+    from huggingface_hub import constants, snapshot_download
+
+    with _told(settings):
+        return Path(
+            snapshot_download(
+                settings.model,
+                revision=settings.revision,
+                allow_patterns=list(_TEXTS),
+                local_files_only=constants.HF_HUB_OFFLINE,
+            )
+        )
+
+
+def _patterns(settings: WeightsSettings) -> list[str]:
+    if settings.file:
+        return [settings.file]
+    kinds = [*_TEXTS, "*.safetensors", *(["*.bin"] if settings.allow_pickle else [])]
+    # `*` also stands for what has a slash in it: at the top, checkpoints double what the folders hold.
+    return [*(f"*/{kind}" for kind in kinds), *_TEXTS]
+
+
+def _verify(settings: WeightsSettings, path: Path) -> None:
+    """Each file of weights is stored under its hash, which is also what the hub calls it by."""
+    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+        stored = file.resolve()
+        if not file.is_file() or not _SHA256.fullmatch(stored.name) or _seen(stored):
+            continue
+        with stored.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        if digest != stored.name:
+            stored.unlink()
+            raise InputError(
+                Problem(
+                    "LM1220",
+                    f"{file.name} of {settings.model} is not what the hub has: it was removed",
+                    where=str(file),
+                    value=f"sha256 {digest}",
+                    help="run the same command again, which downloads it anew",
+                )
+            )
+        _remember(stored)
+
+
+def _seen(stored: Path) -> bool:
+    """Whether some worker of this machine has hashed these very bytes before."""
+    mark = _locks() / f"{stored.name}.verified"
+    state = stored.stat()
+    return mark.is_file() and mark.read_text() == f"{state.st_size} {state.st_mtime_ns}"
+
+
+def _remember(stored: Path) -> None:
+    state = stored.stat()
+    (_locks() / f"{stored.name}.verified").write_text(f"{state.st_size} {state.st_mtime_ns}")
+
+
+@contextmanager
+def _told(settings: WeightsSettings) -> Iterator[None]:
+    """The errors of huggingface_hub, in our words."""
+    from huggingface_hub import errors
+
+    name = f"{settings.model}@{settings.revision or 'main'}"
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        message = f"{settings.model} is gated: its terms have to be accepted first"
+        action = f"accept them at its page on the hub, and set HF_TOKEN where the workers run ({settings.model})"
+        raise InputError(Problem("LM1202", message, help=action)) from error
+    except errors.RevisionNotFoundError as error:
+        message = f"{settings.model} has no revision {settings.revision}"
+        raise InputError(Problem("LM1201", message, help="name a commit, tag or branch of it")) from error
+    except errors.RepositoryNotFoundError as error:
+        message = f'model "{settings.model}" is not on the hub, or is private'
+        raise InputError(Problem("LM1201", message, help="correct the name, or set HF_TOKEN")) from error
+    except errors.OfflineModeIsEnabled as error:
+        _offline(name, error)
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
+        _offline(name, error)
+
+
+def _offline(name: str, error: Exception) -> NoReturn:
+    from huggingface_hub import constants
+
+    why = "HF_HUB_OFFLINE forbids asking the hub" if constants.HF_HUB_OFFLINE else "the hub does not answer"
+    raise InputError(
+        Problem(
+            "LM1224",
+            f"{name} is not on this machine, and {why}",
+            value=str(error).strip().partition("\n")[0][:300],
+            help="download it where the hub can be reached, or fill a mirror and name it as `mirror`",
+        )
+    ) from error
+
+
+def _missing(settings: WeightsSettings, name: str) -> Problem:
+    message = f"{settings.model} has no {name} at revision {settings.revision or 'main'}"
+    return Problem("LM1201", message, help="correct the name, or use another revision")

@@ -1,0 +1,116 @@
+"""Pipelines: from files to a pipeline of diffusers, with whatever a job puts into it."""
+
+import inspect
+import json
+import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from safetensors import SafetensorError
+
+from actors.errors import InputError, Problem
+from actors.models import additions, sampling
+from actors.models.configs import assemble
+from actors.models.facts import ModelFacts
+from actors.models.trust import PICKLES, verify, weight_files
+from actors.settings import ModelSettings
+
+
+def load_pipeline(
+    facts: ModelFacts, settings: ModelSettings, dtype: torch.dtype
+) -> tuple[diffusers.DiffusionPipeline, str | None]:
+    """The pipeline on the CPU, and what of it is not the model's own: the row's `recipe`, as JSON.
+
+    Raises `InputError`: LM1206 diffusers cannot load it, LM1220 the weights are others than the job names, LM1222
+    something does not go with this model.
+    """
+    pipeline_class = _pipeline_class(facts)
+    assert facts.folder is not None
+    verify(settings, facts.file or facts.folder)
+    with _blaming(facts.file or facts.folder, facts.pipeline or ""):
+        pipeline = (
+            _from_file(pipeline_class, facts, dtype) if facts.file else _from_folder(pipeline_class, facts, dtype)
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    recipe = {
+        **({"config": facts.folder.name} if facts.file else {}),
+        **additions.add(pipeline, settings, dtype),
+        **sampling.set_scheduler(pipeline, settings.scheduler),
+    }
+    return pipeline, json.dumps(recipe, sort_keys=True) if recipe else None
+
+
+def parameters(pipeline_class: type[diffusers.DiffusionPipeline]) -> dict[str, Any]:
+    """The parameters of a pipeline's `__call__`, with their defaults."""
+    return {name: given.default for name, given in inspect.signature(pipeline_class.__call__).parameters.items()}
+
+
+def _pipeline_class(facts: ModelFacts) -> type[diffusers.DiffusionPipeline]:
+    assert facts.pipeline is not None
+    pipeline_class = getattr(diffusers, facts.pipeline, None)
+    if pipeline_class is None or {"prompt", "generator"} - parameters(pipeline_class).keys():
+        raise InputError(
+            Problem(
+                "LM1206",
+                f"{facts.pipeline} is not a text-to-image pipeline of diffusers {diffusers.__version__}",
+                where=str(facts.folder),
+                help="use a text-to-image pipeline, such as StableDiffusionPipeline",
+            )
+        )
+    found: type[diffusers.DiffusionPipeline] = pipeline_class
+    return found
+
+
+def _from_folder(
+    pipeline_class: type[diffusers.DiffusionPipeline], facts: ModelFacts, dtype: torch.dtype
+) -> diffusers.DiffusionPipeline:
+    assert facts.folder is not None
+    # With pickles the job has permitted them: both libraries then read them with `weights_only`.
+    pickles = any(file.suffix in PICKLES for file in weight_files(facts.folder))
+    return pipeline_class.from_pretrained(
+        str(facts.folder), local_files_only=True, use_safetensors=None if pickles else True, dtype=dtype
+    )
+
+
+def _from_file(
+    pipeline_class: type[diffusers.DiffusionPipeline], facts: ModelFacts, dtype: torch.dtype
+) -> diffusers.DiffusionPipeline:
+    assert facts.folder is not None
+    with tempfile.TemporaryDirectory(prefix="lightmill-config-") as draft:
+        config = assemble(facts.folder, facts.vocabulary, Path(draft) / facts.folder.name)
+        pipeline = pipeline_class.from_single_file(
+            str(facts.file), config=str(config), local_files_only=True, dtype=dtype
+        )
+    _refuse_gaps(pipeline)
+    return pipeline
+
+
+def _refuse_gaps(pipeline: diffusers.DiffusionPipeline) -> None:
+    """Raise ValueError for a part of which the checkpoint had no numbers: diffusers leaves it without any."""
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            missing = [key for key, tensor in part.named_parameters() if tensor.is_meta]
+            if missing:
+                raise ValueError(f"the checkpoint lacks {len(missing)} tensors of {name}, such as {missing[0]}")
+
+
+@contextmanager
+def _blaming(place: Path, what: str) -> Iterator[None]:
+    """Whatever a library raises while it reads this is the model's fault."""
+    try:
+        yield
+    # SafetensorError: weights that are cut short, or a pointer of LFS.
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise InputError(
+            Problem(
+                "LM1206",
+                f"diffusers {diffusers.__version__} cannot load {what}: {error}"[:500],
+                where=str(place),
+                help="save the model again with `pipe.save_pretrained(folder)`",
+            )
+        ) from error
