@@ -20,7 +20,7 @@ ENV_PREFIX = "LIGHTMILL_"
 OTHERS_OF_OURS = frozenset({crash.VARIABLE})
 """Variables with our prefix that are no fields of a job."""
 OF_A_MODEL = frozenset(ModelSettings.model_fields)
-WEIGHTS = frozenset({"config", "tokenizer", "vae", "loras", "textual_inversions"})
+WEIGHTS = frozenset({"mirror", "config", "tokenizer", "vae", "loras", "textual_inversions"})
 """Fields of a model that say where more of it is."""
 EXAMPLE_OF_JSON = """write it as JSON, such as LIGHTMILL_OVERRIDES='["seed", "width"]'"""
 CARD_SUFFIXES = (".yaml", ".yml")

@@ -2,6 +2,7 @@
 
 import os
 
+from actors.models.revisions import pinned
 from actors.recipe import LaneRecipe
 from actors.settings import ModelSettings
 from jobs.manifest import Manifest
@@ -28,7 +29,7 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
     return tuple(
         LaneRecipe(
             lane=lane,
-            model=settings.model_copy(
+            model=pinned(settings, manifest.commits).model_copy(
                 update={"threads": manifest.threads[lane], "gpus_per_worker": _gpus_per_worker(settings, gpus)}
             ),
             table=manifest.table.located(spec.output),

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import PlainSerializer, PlainValidator, ValidationError
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationError
 
 from actors.errors import InputError, NotFound, Problem
 from actors.records import SCHEMA_VERSION
@@ -23,7 +23,7 @@ KEY = "manifest.json"
 FREE = {"name", "output", "storage", "limits", "prompts"}
 """Fields of a job that may differ from one run to the next: they change neither the pictures nor their places. The
 table is held to its identity instead of to the words that named it."""
-FREE_OF_A_MODEL = {"workers", "gpus_per_worker", "threads"}
+FREE_OF_A_MODEL = {"workers", "gpus_per_worker", "threads", "mirror"}
 
 Table = Annotated[
     PromptTable,
@@ -44,6 +44,8 @@ class Manifest(Settings):
     lane_rows: tuple[int, ...]
     threads: tuple[int, ...]
     """CPU threads of a worker, lane by lane: chosen at the first run where the job left it open."""
+    commits: dict[str, str] = Field(default_factory=dict)
+    """What the revisions of the job's models stood for at the first run, by `hub id@revision`."""
     rows: int
     images: int
     shards: int

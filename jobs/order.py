@@ -22,6 +22,8 @@ class RunOrder(Settings):
     """How many rows are checked before anything is generated."""
     only: str = "failed"
     """Of a retry: `failed`, or the error code of the rows to make again."""
+    frozen: bool = False
+    """Whether every revision must be a commit already."""
     debug: bool = False
     """Whether errors come with tracebacks, on standard error."""
     commit: str | None = None

@@ -1,13 +1,15 @@
 """Promise: the step from a job as it is asked for to a manifest that every later run is held to."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 
 from actors import crash
 from actors.errors import InputError, PreconditionFailed, Problem
-from actors.models.facts import locate_model
+from actors.models.facts import ModelFacts, locate_model
+from actors.models.revisions import Commits, look_up, pinned
+from actors.settings import ModelSettings
 from actors.storage.bucket import Bucket, Fence
 from actors.storage.probe import StoreClass, probe
 from actors.tables.files import absolute
@@ -37,6 +39,8 @@ class Promise:
     """The entries of the prompt filter's block list."""
     store: StoreClass
     say: Say
+    commits: Commits = field(default_factory=dict)
+    """Of what is about to be promised."""
 
     @property
     def kept(self) -> bool:
@@ -50,7 +54,7 @@ class Promise:
             _hold_to(manifest, self.order, self.blocked, bucket)
             return manifest
         assert self.source is not None
-        manifest = _manifest(self.order, self._table(self.source, bucket), self.blocked, self.store)
+        manifest = _manifest(self.order, self._table(self.source, bucket), self.blocked, self.store, self.commits)
         crash.point("manifest.put")
         try:
             manifest.write(bucket, fence)
@@ -85,8 +89,13 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
         blocked = _blocked(manifest, order)
         _hold_to(manifest, order, blocked, bucket)
         return Promise(order, manifest, None, blocked, manifest.store, say)
+    commits = look_up(order.spec.models, frozen=order.frozen)
+
+    def locate(settings: ModelSettings) -> ModelFacts:
+        return locate_model(pinned(settings, commits))
+
     # On a cluster the models are where the workers are, which need not be here.
-    examined = examine(order.spec, order.check, locate_model if order.address is None else None)
+    examined = examine(order.spec, order.check, locate if order.address is None else None)
     if examined.refusals:
         raise InputError(*examined.refusals)
     for note in examined.notes:
@@ -94,7 +103,7 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
     store = probe(bucket)
     if store != "strong":
         say(str(_without_preconditions(bucket.url, store)))
-    return Promise(order, None, examined.source, examined.blocked, store, say)
+    return Promise(order, None, examined.source, examined.blocked, store, say, commits)
 
 
 def _without_preconditions(url: str, store: StoreClass) -> Problem:
@@ -122,7 +131,9 @@ def _hold_to(manifest: Manifest, order: RunOrder, blocked: Sequence[str], bucket
     manifest.refuse_another(order.spec, asdict(identity), blocked, bucket.url)
 
 
-def _manifest(order: RunOrder, table: PromptTable, blocked: tuple[str, ...], store: StoreClass) -> Manifest:
+def _manifest(
+    order: RunOrder, table: PromptTable, blocked: tuple[str, ...], store: StoreClass, commits: Commits
+) -> Manifest:
     spec = order.spec
     lane_rows = tuple(table.lane_rows(lane) for lane in range(len(spec.models)))
     plan = Plan(lane_rows, spec.rows_per_shard, spec.images_per_prompt)
@@ -133,6 +144,7 @@ def _manifest(order: RunOrder, table: PromptTable, blocked: tuple[str, ...], sto
         blocked=blocked,
         lane_rows=lane_rows,
         threads=tuple(default_threads(settings) for settings in spec.models),
+        commits=dict(commits),
         rows=table.rows,
         images=plan.images,
         shards=plan.shards,

@@ -2,6 +2,7 @@
 
 import inspect
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,8 @@ def _add_loras(pipeline: diffusers.DiffusionPipeline, loras: tuple[LoraSettings,
     names = []
     for number, lora in enumerate(loras):
         names.append(f"lora{number}")
-        with _blaming(f"loras[{number}]", lora):
+        with _blaming(f"loras[{number}]", lora), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # a second one is what was asked for
             path = arrive(lora)
             place, file = (path, None) if path.is_dir() else (path.parent, path.name)
             pipeline.load_lora_weights(str(place), weight_name=file, adapter_name=names[-1], local_files_only=True)

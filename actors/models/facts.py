@@ -73,7 +73,7 @@ def describe_model(settings: ModelSettings) -> ModelFacts:
         facts = _of_card(model, card)
         if card.is_local:
             facts = _found_in(facts, with_card(settings, card))
-    elif is_on_hub(settings):
+    elif is_on_hub(settings) and not settings.mirror:
         facts = _of_folder(settings, outline(settings))
     else:
         facts = _of_path(settings, arrive(settings))

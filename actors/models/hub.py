@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from actors.errors import InputError, Problem
+from actors.models.registry import close_to
 from actors.settings import WeightsSettings
 
 if TYPE_CHECKING:
@@ -35,8 +36,14 @@ def commit_of(settings: WeightsSettings) -> str:
     Raises `InputError`: LM1201 there is none, LM1202 it is gated, LM1204 there are only pickles, LM1207 it wants to run
     code of its own, LM1224 the hub cannot be asked.
     """
-    from huggingface_hub import HfApi
-
+    try:
+        from huggingface_hub import HfApi, constants
+    except ImportError as error:  # a driver alone, without what workers need
+        message = f"{_name(settings)} cannot be looked up here, as huggingface_hub is not installed"
+        help_ = "name a commit as its `revision`, or `pip install huggingface_hub`"
+        raise InputError(Problem("LM1224", message, help=help_)) from error
+    if constants.HF_HUB_OFFLINE:
+        return _snapshot(settings, _patterns(settings)).name
     with _told(settings):
         found = HfApi().model_info(settings.model, revision=settings.revision)
     _refuse_files(settings, found)
@@ -78,20 +85,8 @@ def download(settings: WeightsSettings) -> Path:
     there is no such file, LM1202 it is gated, LM1220 bytes that are not those of the hub, LM1224 they are not here and
     the hub cannot be asked.
     """
-    from huggingface_hub import constants, snapshot_download
-
-    revision = settings.revision or "main"
-    with one_at_a_time(f"{settings.model}@{revision}"), _told(settings):
-        folder = Path(
-            snapshot_download(
-                settings.model,
-                revision=revision,
-                allow_patterns=_patterns(settings),
-                ignore_patterns=list(_VARIANTS) if not settings.file else None,
-                local_files_only=constants.HF_HUB_OFFLINE,
-            )
-        )
-        path = folder / (settings.file or "")
+    with one_at_a_time(_name(settings)):
+        path = _snapshot(settings, _patterns(settings)) / (settings.file or "")
         if not path.exists():
             raise InputError(_missing(settings, settings.file or "model_index.json"))
         _verify(settings, path)
@@ -100,6 +95,10 @@ def download(settings: WeightsSettings) -> Path:
 
 def outline(settings: WeightsSettings) -> Path:
     """The folder of the repository without its weights: what can be said of it then is enough to plan with."""
+    return _snapshot(settings, list(_TEXTS))
+
+
+def _snapshot(settings: WeightsSettings, patterns: list[str]) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     with _told(settings):
@@ -107,7 +106,8 @@ def outline(settings: WeightsSettings) -> Path:
             snapshot_download(
                 settings.model,
                 revision=settings.revision,
-                allow_patterns=list(_TEXTS),
+                allow_patterns=patterns,
+                ignore_patterns=None if settings.file else list(_VARIANTS),
                 local_files_only=constants.HF_HUB_OFFLINE,
             )
         )
@@ -160,7 +160,6 @@ def _told(settings: WeightsSettings) -> Iterator[None]:
     """The errors of huggingface_hub, in our words."""
     from huggingface_hub import errors
 
-    name = f"{settings.model}@{settings.revision or 'main'}"
     try:
         yield
     except errors.GatedRepoError as error:
@@ -171,22 +170,29 @@ def _told(settings: WeightsSettings) -> Iterator[None]:
         message = f"{settings.model} has no revision {settings.revision}"
         raise InputError(Problem("LM1201", message, help="name a commit, tag or branch of it")) from error
     except errors.RepositoryNotFoundError as error:
-        message = f'model "{settings.model}" is not on the hub, or is private'
+        message = f'model "{settings.model}" is not on the hub, or is private{_hint(settings)}'
         raise InputError(Problem("LM1201", message, help="correct the name, or set HF_TOKEN")) from error
-    except errors.OfflineModeIsEnabled as error:
-        _offline(name, error)
-    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
-        _offline(name, error)
+    except (errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
+        _away(f"{_name(settings)} is not on this machine", error, _hint(settings))
 
 
-def _offline(name: str, error: Exception) -> NoReturn:
+def _name(settings: WeightsSettings) -> str:
+    return f"{settings.model}@{settings.revision or 'main'}"
+
+
+def _hint(settings: WeightsSettings) -> str:
+    close = close_to(settings.model)
+    return f"; did you mean {close}?" if close and close != settings.model else ""
+
+
+def _away(missing: str, error: Exception, hint: str) -> NoReturn:
     from huggingface_hub import constants
 
     why = "HF_HUB_OFFLINE forbids asking the hub" if constants.HF_HUB_OFFLINE else "the hub does not answer"
     raise InputError(
         Problem(
             "LM1224",
-            f"{name} is not on this machine, and {why}",
+            f"{missing}, and {why}{hint}",
             value=str(error).strip().partition("\n")[0][:300],
             help="download it where the hub can be reached, or fill a mirror and name it as `mirror`",
         )

@@ -96,7 +96,7 @@ def _refuse_gaps(pipeline: diffusers.DiffusionPipeline) -> None:
         if isinstance(part, torch.nn.Module):
             missing = [key for key, tensor in part.named_parameters() if tensor.is_meta]
             if missing:
-                raise ValueError(f"the checkpoint lacks {len(missing)} tensors of {name}, such as {missing[0]}")
+                raise ValueError(f"{len(missing)} tensors of {name} are missing, such as {missing[0]}")
 
 
 @contextmanager
@@ -106,10 +106,11 @@ def _blaming(place: Path, what: str) -> Iterator[None]:
         yield
     # SafetensorError: weights that are cut short, or a pointer of LFS.
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        said = "some of its tensors are missing" if "meta tensor" in str(error) else error
         raise InputError(
             Problem(
                 "LM1206",
-                f"diffusers {diffusers.__version__} cannot load {what}: {error}"[:500],
+                f"diffusers {diffusers.__version__} cannot load {what}: {said}"[:500],
                 where=str(place),
                 help="save the model again with `pipe.save_pretrained(folder)`",
             )

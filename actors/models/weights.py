@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.errors import InputError, Problem
-from actors.models import hub
+from actors.models import hub, mirror
 from actors.models.card import ModelCard, Weights
 from actors.models.registry import close_to, find_card
 from actors.settings import ModelSettings, WeightsSettings
@@ -35,10 +35,12 @@ def _place(weights: Weights) -> dict[str, Any]:
 
 
 def arrive(settings: WeightsSettings, what: str = "model") -> Path:
-    """The folder or file with these weights, downloaded first where the name is a hub id.
+    """The folder or file with these weights, copied here first where it has a mirror or is on the hub.
 
-    Raises `InputError`: LM1201 there is none; and what `hub.download` does.
+    Raises `InputError`: LM1201 there is none; and what `hub.download` and `mirror.fetch` do.
     """
+    if isinstance(settings, ModelSettings) and settings.mirror:
+        return mirror.fetch(settings.mirror) / (settings.file or "")
     if hub.is_on_hub(settings):
         return hub.download(settings)
     path = Path(settings.model).expanduser() / (settings.file or "")

@@ -38,11 +38,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="The outcome as JSON on sta
 
 
 @job_command(epilog="Example: lightmill run --prompts prompts.csv --output out --model tiny")
-def run(spec: "JobSpec", address: Address = None, check: Check = "auto", as_json: AsJson = False) -> None:
+def run(
+    spec: "JobSpec",
+    address: Address = None,
+    check: Check = "auto",
+    frozen: Annotated[bool, typer.Option("--frozen", help="Refuse models whose revision is not a commit.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Make every image that the job promises and that is not there yet. Resuming is the same command again."""
     from jobs.order import RunOrder
 
-    order = RunOrder(spec=spec, address=address, check=check, debug=Options.debug, commit=_commit())
+    order = RunOrder(spec=spec, address=address, check=check, frozen=frozen, debug=Options.debug, commit=_commit())
     raise typer.Exit(follow(order, as_json=as_json))
 
 

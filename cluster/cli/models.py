@@ -96,3 +96,20 @@ def _field(name: str, value: Any) -> str:  # noqa: ANN401 - what JSON can hold
     # With None, what holds only scalars stays in one line: the sizes, an encoder.
     flow = None if isinstance(value, list) else False
     return yaml.safe_dump({name: value}, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=WIDTH)
+
+
+@models.command(epilog="Example: lightmill models mirror stable-diffusion-2-1 s3://models/sd-2-1")
+def mirror(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name, a hub id, or the path of a folder.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="An s3:// prefix or a folder.")],
+    revision: Annotated[str | None, typer.Option(help="Of a hub id: a commit, best.")] = None,
+) -> None:
+    """Copy a model's files and their hashes to a prefix, from which `mirror:` in a job fetches them."""
+    from actors.models.mirror import fill
+    from actors.models.registry import find_card
+    from actors.models.weights import arrive, with_card
+    from actors.settings import ModelSettings
+
+    words = with_card(ModelSettings(model=name, revision=revision), find_card(name))
+    files = fill(arrive(words), url)
+    say(f"{count(files, 'file')} of {name} in {url}; in a job: `mirror: {url}`")

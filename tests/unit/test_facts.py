@@ -198,7 +198,6 @@ def test_a_model_that_cannot_be_reached_is_named(tmp_path):
     ("model", "message"),
     [
         ("tinny", 'model "tinny" not found; did you mean tiny?'),
-        ("stabilityai/sdxl", 'model "stabilityai/sdxl" not found; did you mean stabilityai/sdxl-turbo?'),
         ("fake:pase=1", '`fake` has no option "pase"; did you mean pace?'),
         ("fake:pace=fast", '"fast" is not a number'),
     ],
@@ -208,6 +207,18 @@ def test_a_model_that_is_not_there_is_told_with_what_is_possible(model, message)
 
     assert (problem.code, problem.message) == ("LM1201", message)
     assert problem.help
+
+
+def test_a_hub_id_that_is_not_here_is_told_while_the_hub_is_out_of_bounds(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    (problem,) = problems("stabilityai/sdxl")
+
+    assert problem.code == "LM1224"
+    assert problem.message == (
+        "stabilityai/sdxl@main is not on this machine, and HF_HUB_OFFLINE forbids asking the hub; "
+        "did you mean stabilityai/sdxl-turbo?"
+    )
 
 
 def test_a_misspelt_folder_gets_its_neighbours_name(folder):

@@ -1,0 +1,196 @@
+"""Models that come from a hub: huggingface_hub itself, against a hub of ours on this machine."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from huggingface_hub import constants
+
+from actors.errors import InputError
+from actors.models.facts import describe_model, locate_model
+from actors.models.loading import load_model
+from actors.models.mirror import fill
+from actors.models.revisions import look_up, pinned
+from actors.models.tiny import tiny_folder
+from actors.models.trust import weights_sha256
+from actors.settings import ModelSettings
+from lanes import make_batch, make_request
+from pipelines import copy_of_tiny
+from servers.hub import COMMIT, hub_server
+
+MODEL = "someone/some-model"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with hub_server() as hub:
+        hub.repositories[MODEL] = copy_of_tiny(tiny_folder(), tmp_path / "repository")
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("actors.models.hub._locks", lambda: _made(tmp_path / "locks"))
+        yield hub
+
+
+def _made(folder):
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def settings(**more):
+    return ModelSettings(**{"model": MODEL, **more})
+
+
+def refused(call, *arguments, **more):
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **more)
+    (problem,) = caught.value.problems
+    return problem.code, problem.message
+
+
+def test_a_model_of_the_hub_paints_as_the_folder_does(hub):
+    hub.repositories[MODEL].joinpath("whole-checkpoint.safetensors").write_bytes(b"twice the same weights")
+    batch = make_batch(make_request("a red fox"))
+
+    commits = look_up([settings()])
+    model = load_model(pinned(settings(), commits), device="cpu")
+
+    assert commits == {f"{MODEL}@main": COMMIT}
+    assert model.info.model_revision == COMMIT
+    assert model.info.weights_sha256 == weights_sha256(tiny_folder())
+    np.testing.assert_array_equal(
+        model.generate(batch).pixels, load_model(ModelSettings(model="tiny"), device="cpu").generate(batch).pixels
+    )
+    assert not any("whole-checkpoint" in path for path in hub.asked)
+
+
+def test_planning_fetches_no_weights(hub):
+    facts = describe_model(settings())
+
+    assert (facts.width, facts.pipeline) == (64, "StableDiffusionPipeline")
+    assert not any(path.endswith(".safetensors") for path in hub.asked)
+
+
+def test_weights_arrive_once_for_all_workers_of_a_machine(hub):
+    with ThreadPoolExecutor(4) as workers:
+        found = {facts.folder for facts in workers.map(locate_model, [settings(revision=COMMIT)] * 4)}
+
+    assert len(found) == 1
+    fetched = [path for path in hub.asked if path.endswith(".safetensors")]
+    assert sorted(fetched) == sorted(set(fetched))
+    assert len(fetched) == 3
+
+
+def test_what_is_here_needs_no_hub(hub, monkeypatch):
+    locate_model(settings())
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.asked.clear()
+
+    assert look_up([settings()]) == {f"{MODEL}@main": COMMIT}
+    assert locate_model(settings(revision=COMMIT)).folder.name == COMMIT
+    assert hub.asked == []
+
+
+def test_what_is_not_here_is_named_where_the_hub_is_out_of_bounds(hub, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    code, message = refused(locate_model, settings(revision=COMMIT))
+
+    assert code == "LM1224"
+    assert message.startswith(f"{MODEL}@{COMMIT} is not on this machine, and HF_HUB_OFFLINE forbids")
+
+
+def test_a_gated_model_is_told(hub):
+    hub.gated.add(MODEL)
+
+    assert refused(look_up, [settings()]) == ("LM1202", f"{MODEL} is gated: its terms have to be accepted first")
+    assert refused(locate_model, settings(revision=COMMIT))[0] == "LM1202"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"model": "someone/nothing"}, 'model "someone/nothing" is not on the hub'),
+        ({"revision": "v9"}, f"{MODEL} has no revision v9"),
+        ({"file": "none.safetensors"}, f"{MODEL} has no none.safetensors"),
+    ],
+)
+def test_what_the_hub_has_not_is_told(hub, more, message):
+    code, said = refused(look_up, [settings(**more)])
+
+    assert code == "LM1201"
+    assert said.startswith(message)
+
+
+def test_a_repository_with_code_is_refused_before_anything_is_fetched(hub):
+    (hub.repositories[MODEL] / "unet" / "my_unet.py").write_text("raise SystemExit")
+
+    assert refused(look_up, [settings()])[0] == "LM1207"
+    assert not any("/resolve/" in path for path in hub.asked)
+
+
+def test_bytes_that_are_not_the_hubs_are_removed(hub):
+    hub.spoilt.add("unet/diffusion_pytorch_model.safetensors")
+
+    assert refused(locate_model, settings(revision=COMMIT))[0] == "LM1220"
+
+    hub.spoilt.clear()
+    assert locate_model(settings(revision=COMMIT)).folder.name == COMMIT
+
+
+def test_pickles_of_the_hub_are_not_even_fetched(hub):
+    unet = hub.repositories[MODEL] / "unet"
+    (unet / "diffusion_pytorch_model.safetensors").rename(unet / "diffusion_pytorch_model.bin")
+
+    with pytest.raises(InputError, match=re.escape("unet/*.safetensors")):
+        locate_model(settings(revision=COMMIT))
+    assert not any(path.endswith(".bin") for path in hub.asked)
+
+
+def test_a_frozen_job_names_commits(hub):
+    part = {"model": MODEL, "file": "vae.safetensors"}
+
+    assert refused(look_up, [settings(revision=COMMIT, vae=part)], frozen=True) == (
+        "LM1223",
+        f"{MODEL}@main can move, and the job is frozen",
+    )
+    assert look_up([settings(revision=COMMIT)], frozen=True) == {}
+    assert hub.asked == []
+
+
+@pytest.fixture(params=["folder", "store"])
+def mirror(request, tmp_path):
+    """Where a mirror may be."""
+    return str(tmp_path / "mirror") if request.param == "folder" else request.getfixturevalue("moto_store").url
+
+
+def test_a_mirror_takes_the_place_of_the_hub(hub, mirror, monkeypatch):
+    assert fill(locate_model(settings(revision=COMMIT)).folder, mirror) > 10
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.asked.clear()
+
+    model = load_model(settings(mirror=mirror), device="cpu")
+
+    assert model.info.weights_sha256 == weights_sha256(tiny_folder())
+    assert hub.asked == []
+    assert look_up([settings(mirror=mirror)], frozen=True) == {}
+
+
+def test_a_mirror_that_was_tampered_with_is_refused(hub, tmp_path):
+    mirror = str(tmp_path / "mirror")
+    assert refused(locate_model, settings(mirror=mirror)) == ("LM1201", f"{mirror} is not the mirror of a model")
+    fill(locate_model(settings(revision=COMMIT)).folder, mirror)
+    weights = tmp_path / "mirror" / "unet" / "diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    assert refused(locate_model, settings(mirror=mirror))[0] == "LM1220"
+    weights.unlink()
+    assert refused(locate_model, settings(mirror=mirror))[0] == "LM1201"
+    weights.write_bytes(whole)
+    assert locate_model(settings(mirror=mirror)).width == 64
