@@ -23,6 +23,7 @@ from actors.settings import (
     ModelSettings,
     PolicySettings,
     StorageSettings,
+    WeightsSettings,
     WorkerSettings,
 )
 from cluster import cli
@@ -36,6 +37,7 @@ CARD_SECTIONS = {"A card of your own": ModelCard, "A licence": License}
 SECTIONS = {
     "The job": JobSpec,
     "A model": ModelSettings,
+    "Additions": WeightsSettings,
     "Workers": WorkerSettings,
     "Encoding": EncodingSettings,
     "Checks": CheckSettings,

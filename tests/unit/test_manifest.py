@@ -27,13 +27,20 @@ HELD_TO = {
     "models[0].guidance_scale": {"models": [{**MODEL, "guidance_scale": 3.5}]},
     "models[0].negative_prompt": {"models": [{**MODEL, "negative_prompt": "blurred"}]},
     "models[0].dtype": {"models": [{**MODEL, "dtype": "float16"}]},
+    "models[0].scheduler": {"models": [{**MODEL, "scheduler": "ddim"}]},
+    "models[0].clip_skip": {"models": [{**MODEL, "clip_skip": 1}]},
+    "models[0].vae": {"models": [{**MODEL, "vae": "./vae"}]},
+    "models[0].loras": {"models": [{**MODEL, "loras": ["./lora.safetensors"]}]},
+    "models[0].textual_inversions": {"models": [{**MODEL, "textual_inversions": ["./word.safetensors"]}]},
+    "models[0].revision": {"models": [{**MODEL, "revision": "main"}]},
+    "models[0].sha256": {"models": [{**MODEL, "sha256": "0" * 64}]},
     "models": {"models": [MODEL, MODEL]},
 }
 FREE = {
     "name": "another",
     "limits": {"max_failed_share": 0.5, "max_attempts": 9},
     "storage": {"region": "eu-central-1"},
-    "models": [{**MODEL, "workers": {"min": 2, "max": 7}, "gpus_per_worker": 0.5, "threads": 3}],
+    "models": [{**MODEL, "workers": {"min": 2, "max": 7}, "gpus_per_worker": 0.5, "threads": 3, "mirror": "s3://m/x"}],
 }
 BASE = {"models": [MODEL]}
 
