@@ -15,9 +15,10 @@ from safetensors import SafetensorError
 
 from actors.errors import InputError, Problem
 from actors.models import additions, sampling
+from actors.models.card import PICKLES
 from actors.models.configs import assemble
 from actors.models.facts import ModelFacts
-from actors.models.trust import PICKLES, verify, weight_files
+from actors.models.trust import verify, weight_files
 from actors.settings import ModelSettings
 
 
@@ -37,7 +38,9 @@ def load_pipeline(
             _from_file(pipeline_class, facts, dtype) if facts.file else _from_folder(pipeline_class, facts, dtype)
         )
     pipeline.set_progress_bar_config(disable=True)
+    as_known = sampling.set_known(pipeline, facts.card)
     recipe = {
+        **as_known,
         **({"config": facts.folder.name} if facts.file else {}),
         **additions.add(pipeline, settings, dtype),
         **sampling.set_scheduler(pipeline, settings.scheduler),

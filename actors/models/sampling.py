@@ -7,6 +7,7 @@ from typing import Any
 import diffusers
 
 from actors.errors import InputError, Problem
+from actors.models.card import ModelCard
 from actors.models.schedulers import FLOW, SCHEDULERS, Scheduler
 
 TRAINED = (
@@ -19,6 +20,23 @@ TRAINED = (
     "rescale_betas_zero_snr",
 )
 """Settings of a scheduler that belong to the weights."""
+
+
+def set_known(pipeline: diffusers.DiffusionPipeline, card: ModelCard | None) -> dict[str, Any]:
+    """Make the pipeline's scheduler what its card says, which knows what weights do not: what they predict."""
+    if card is None or card.scheduler is None:
+        return {}
+    scheduler_class = getattr(diffusers, card.scheduler.name, None)
+    if scheduler_class is None:
+        message = f"diffusers {diffusers.__version__} has no {card.scheduler.name}"
+        raise InputError(_unusable(card.scheduler.name, message))
+    predicts = card.prediction_type if card.prediction_type != "flow_prediction" else None
+    options = {**({"prediction_type": predicts} if predicts else {}), **card.scheduler.arguments}
+    own = pipeline.scheduler
+    if type(own) is scheduler_class and all(own.config.get(name) == value for name, value in options.items()):
+        return {}
+    pipeline.scheduler = scheduler_class.from_config(own.config, **options)
+    return {"scheduler": {"name": card.scheduler.name, **options}}
 
 
 def set_scheduler(pipeline: diffusers.DiffusionPipeline, name: str | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+import yaml
 from safetensors.torch import load_file, save_file
 
 from actors.errors import InputError
@@ -110,6 +111,19 @@ def test_a_scheduler_is_the_one_of_diffusers_and_keeps_the_prediction_type(veloc
     assert recipe_of(model)["scheduler"]["prediction_type"] == "v_prediction"
     # Noise that is added on the way is each image's own, too.
     np.testing.assert_array_equal(model.generate(make_batch(requests[1], size=2)).pixels[0], pixels[1])
+
+
+def test_a_card_knows_what_weights_do_not_say(velocity, folder, tmp_path):
+    card = tmp_path / "mine.yaml"
+    words = yaml.safe_load((resources.files("actors.models") / "cards" / "tiny.yaml").read_text())
+    place = {"name": "mine", "id": str(folder), "format": "folder"}
+    card.write_text(yaml.safe_dump({**words, **place, "prediction_type": "v_prediction"}))
+
+    model = load(card)
+
+    np.testing.assert_array_equal(model.generate(make_batch(*REQUESTS)).pixels, made(velocity[0]))
+    assert recipe_of(model) == {"scheduler": {"name": "DDIMScheduler", "prediction_type": "v_prediction"}}
+    assert recipe_of(load(card, scheduler="euler"))["scheduler"]["prediction_type"] == "v_prediction"
 
 
 def test_a_scheduler_goes_by_its_class_too(velocity):
