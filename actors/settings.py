@@ -4,9 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
 
-from actors.models.schedulers import scheduler_name
-
 from actors.models.kinds import Tier
+from actors.models.schedulers import scheduler_name
 
 OVERRIDES = ("negative_prompt", "seed", "width", "height", "num_inference_steps", "guidance_scale", "model")
 """Columns of the table that may steer the generation, each only where the job names it."""
