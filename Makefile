@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One more than there are cores: tests wait for stores and for Ray as often as they compute.
+PYTEST := $(BIN)/pytest -n 3 --dist loadgroup
 STAMP := $(VENV)/installed
 
 .PHONY: demo test unit check lint format chaos bench clean-venv
@@ -10,10 +12,10 @@ demo: $(STAMP)
 	$(BIN)/lightmill demo
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(PYTEST)
 
 unit: $(STAMP)
-	$(BIN)/pytest tests/unit
+	$(PYTEST) tests/unit
 
 # The same word that CI uses: format, lint, types, import contracts, tests.
 check: lint test

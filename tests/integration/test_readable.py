@@ -10,6 +10,7 @@ import pytest
 
 from mill import make_job
 
+pytestmark = pytest.mark.xdist_group("readable")  # one process, so that the run is made once
 IMAGES = 36
 KEYS = [f"{row:012d}-0000-00" for row in range(IMAGES)]
 

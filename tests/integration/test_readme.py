@@ -10,6 +10,7 @@ import pytest
 
 from servers.rclone import RcloneServer
 
+pytestmark = pytest.mark.xdist_group("readme")  # one process, so that the run is made once
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OF_THE_READER = re.compile(r"^export AWS_.*\n", re.MULTILINE)

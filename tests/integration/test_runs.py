@@ -12,7 +12,7 @@ from mill import make_job
 from servers.store import S3Store
 
 PARTI = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "PartiPrompts.tsv"
-PARTI_ROWS = 200
+PARTI_ROWS = 120
 CATS = [f"a cat, number {number}" for number in range(120)]
 ONE, THREE = ({"min": count, "max": count} for count in (1, 3))
 
@@ -32,7 +32,7 @@ def test_a_slice_of_partiprompts_becomes_a_dataset(tmp_path):
         model="tiny",
         num_inference_steps=2,
         workers=ONE,
-        shard_size=64,
+        shard_size=40,
     )
     with job.start("--json") as run:
         assert run.end()["totals"]["ok"] == PARTI_ROWS
