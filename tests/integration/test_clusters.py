@@ -7,6 +7,7 @@ from mill import GONE_S, PAINTER, make_job
 from processes import wait_until
 from servers.raycluster import RayCluster, ray_cluster
 
+pytestmark = pytest.mark.xdist_group("cluster")
 CATS = [f"a cat, number {number}" for number in range(120)]
 
 
