@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from typer.models import CommandInfo
 
 from actors.errors import LightmillError, Problem, UsageError, unexpected
 from cluster.words import count, printable
@@ -20,6 +21,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Example: lightmill demo",
 )
+ORDER = ("demo", "run", "plan", "status", "retry", "verify", "clean", "reproduce", "compare")
+"""Of the commands in `--help`: as one comes to need them."""
 UNEXPECTED = 1
 MOST_PROBLEMS = 20
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -63,9 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reproduction,
     )
 
+    app.registered_commands.sort(key=_place)
     given = sys.argv[1:] if arguments is None else list(arguments)
     Options.debug, Options.as_json = "--debug" in given, "--json" in given
     sys.exit(_status([word for word in given if word != "--debug"]))
+
+
+def _place(command: CommandInfo) -> int:
+    assert command.callback is not None
+    return ORDER.index(command.callback.__name__)
 
 
 def _status(words: list[str]) -> int:
