@@ -134,7 +134,13 @@ def _missing(folder: Path, index: dict[str, Any]) -> Iterator[Problem]:
         if not part.is_dir():
             yield _lacking(f"{name}/ ({kind})", folder)
         elif not WITHOUT_WEIGHTS.search(kind):
-            yield from (_lacking(f"{name}/{file}", folder) for file in _missing_weights(part))
+            yield from (_lacking(f"{name}/{file}", folder) for file in _missing_files(part))
+
+
+def _missing_files(part: Path) -> list[str]:
+    """Of a part that has weights: the files without which diffusers cannot load it."""
+    config = [] if (part / "config.json").is_file() else ["config.json"]
+    return [*config, *_missing_weights(part)]
 
 
 def _missing_weights(part: Path) -> list[str]:

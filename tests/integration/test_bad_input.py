@@ -331,11 +331,30 @@ def test_lm1206_a_folder_that_is_no_model(write, tmp_path):
     refused(plan(write("a.csv", GOOD), "--model", tmp_path), "LM1206", "model_index.json")
 
 
-def test_lm1206_a_part_that_is_missing_is_named_by_the_worker_on_ray(write, tmp_path):
+def test_lm1206_a_part_that_is_missing_is_named(write, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder(), folder)
     shutil.rmtree(folder / "unet")
-    refused(run(write("a.csv", GOOD), tmp_path / "out", "--model", folder), "LM1206", "cannot load", "config.json")
+    refused(plan(write("a.csv", GOOD), "--model", folder), "LM1206", "the folder lacks unet/ (UNet2DConditionModel)")
+
+
+def test_lm1201_a_model_without_its_weights_is_refused_by_run_and_not_by_plan(write, tmp_path):
+    prompts = write("a.csv", GOOD)
+    assert plan(prompts, "--model", "flux-1-schnell").status == 0
+    refused(run(prompts, tmp_path / "out", "--model", "flux-1-schnell"), "LM1201", "are not on this machine")
+
+
+def test_lm1208_a_card_that_cannot_be_used(write, tmp_path):
+    card = tmp_path / "mine.yaml"
+    card.write_text("name: mine\ntier: cleen\n")
+    refused(plan(write("a.csv", GOOD), "--model", card), "LM1208", "tier must be", f"{card}:2")
+
+
+def test_lm1206_what_only_diffusers_finds_is_told_by_the_worker_on_ray(write, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder(), folder)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"cut short")
+    refused(run(write("a.csv", GOOD), tmp_path / "out", "--model", folder), "LM1206", "cannot load")
 
 
 def test_lm1301_a_bucket_that_is_not_there(write, moto_store: S3Store):

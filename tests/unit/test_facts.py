@@ -51,6 +51,7 @@ def folder(tmp_path):
     write(folder / "vae" / "config.json", FOUR_BLOCKS)
     for part in ("unet", "vae"):
         write(folder / part / "diffusion_pytorch_model.safetensors", "")
+    write(folder / "text_encoder" / "config.json", {})
     write(folder / "text_encoder" / "model.safetensors", "")
     return folder
 
@@ -136,6 +137,7 @@ def test_a_card_for_another_task_is_refused():
         ("tokenizer", "tokenizer/ (CLIPTokenizer)"),
         ("scheduler", "scheduler/ (DDIMScheduler)"),
         ("vae/diffusion_pytorch_model.safetensors", "vae/*.safetensors"),
+        ("text_encoder/config.json", "text_encoder/config.json"),
     ],
 )
 def test_a_folder_that_lacks_a_part_is_refused_with_its_name(folder, gone, said):
