@@ -70,11 +70,14 @@ class Driver:
         self._stillborn = dict.fromkeys(lanes, 0)
         self._committing: dict[int, Seat] = {}
         self._committed: SimpleQueue[tuple[ShardReport, Future[ShardHeader]]] = SimpleQueue()
+        self._unheard: StorageError | None = None
+        """Of a commit that was given up: it may still land."""
 
     def run(self) -> None:
         """Return once every shard is committed, or, when asked to stop, once all that was begun is put away.
 
-        Raises the `LightmillError` that ended the run; what was committed stays.
+        Raises the `LightmillError` that ended the run; what was committed stays. A stop that leaves a commit of which
+        nobody knows raises what became of it, so that the lease is kept until no request can be on its way any more.
         """
         with ThreadPoolExecutor(COMMITTERS, thread_name_prefix="commit") as committers:
             told = False
@@ -84,6 +87,8 @@ class Driver:
                         self._pool.stop()
                         self._progress.state, told = "stopping", True
                     if not self._committing and not any(seat.has_begun for seat in self._seats.values()):
+                        if self._unheard:
+                            raise self._unheard
                         return
                 else:
                     self._recruit()
@@ -176,7 +181,8 @@ class Driver:
             except LightmillError as error:
                 if not self._is_given_up(error):
                     raise
-                self._say(f"shard {shard.index} is not committed, and will be made again: {error.problems[0].message}")
+                self._say(f"nobody knows whether shard {shard.index} is committed: {error.problems[0].message}")
+                self._unheard = StorageError(*error.problems)
                 self._give_back(shard)
                 continue
             if header.attempt != report.attempt:
@@ -197,10 +203,10 @@ class Driver:
         if shard.index not in self._seats[worker].announced:
             return  # it was made before
         del self._seats[worker].announced[shard.index]
-        self._progress.dropped(shard.index)
         if self._is_given_up(error):
             self._give_back(shard)
             return
+        self._progress.dropped(shard.index)
         self._say(f"worker {worker} could not make shard {shard.index}: {error}")
         if isinstance(error, InputError):
             raise error

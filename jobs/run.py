@@ -36,7 +36,10 @@ from jobs.status import Progress
 
 Words = dict[str, Any]
 
-STOPPED = "stopped; `lightmill run` with the same job makes what is missing"
+STOPPED = {
+    "run": "stopped; `lightmill run` with the same job makes what is missing",
+    "retry": "stopped; the same `lightmill retry` makes what is left",
+}
 RETRIED = "retried, but the job itself is not finished; `lightmill run` with the same job makes what is missing"
 
 
@@ -50,9 +53,9 @@ def run(order: RunOrder, leash: Leash, workers: Workers = ray_workers) -> int:
         if order.debug:
             traceback.print_exc()
         failure = error if isinstance(error, LightmillError) else RunError(unexpected(error))
-        if leash.stopping.is_set() and isinstance(failure, Stopped | StorageError):
+        if _is_given_up(failure, leash):
             leash.say(f"given up: {failure.problems[0].message}")
-            words, exit_code = {"message": STOPPED}, leash.exit_code
+            words, exit_code = {"message": STOPPED[order.purpose]}, leash.exit_code
         else:
             leash.fail(failure)
             words, exit_code = {"message": _unfinished(failure)}, failure.exit_code
@@ -117,7 +120,8 @@ class _Run:
             progress.state = "finished" if catalog.complete else "stopped"
             totals = self._finish(manifest, lease) if catalog.complete else None
         except LightmillError as error:
-            progress.state, progress.message = "failed", error.problems[0].message
+            progress.state = "stopped" if _is_given_up(error, self._leash) else "failed"
+            progress.message = error.problems[0].message
             raise
         finally:
             progress.close()
@@ -158,13 +162,19 @@ class _Run:
     def _end(self, totals: Totals | None, message: str) -> Words:
         if totals is None:
             stopped = self._leash.stopping.is_set()
-            return {"message": STOPPED if stopped else RETRIED, "exit_code": self._leash.exit_code if stopped else 0}
+            message = STOPPED[self._order.purpose] if stopped else RETRIED
+            return {"message": message, "exit_code": self._leash.exit_code if stopped else 0}
         words: Words = {"message": message, "totals": asdict(totals)}
         allowed = self._order.spec.limits.max_failed_share
         if totals.failed_share > allowed:
             self._leash.fail(TooManyFailures(_too_many(self._bucket.url, totals, allowed)))
             words["exit_code"] = TooManyFailures.exit_code
         return words
+
+
+def _is_given_up(error: LightmillError, leash: Leash) -> bool:
+    """Whether this is what comes of a stop, which waits for no store."""
+    return leash.stopping.is_set() and isinstance(error, Stopped | StorageError)
 
 
 def _unfinished(error: LightmillError) -> str:

@@ -12,7 +12,7 @@ from actors.errors import NotFound, StorageError
 from actors.records import SCHEMA_VERSION
 from actors.settings import Settings
 from actors.storage.bucket import Bucket
-from jobs.claims import Claims
+from jobs.claims import Claim, Claims
 
 _log = logging.getLogger(__name__)
 
@@ -59,10 +59,10 @@ class Status(Settings):
         except NotFound:
             return None
 
-    def is_outdated(self, bucket: Bucket) -> bool:
-        """Whether another driver has begun since, or stands for the lease, and has not written a word yet."""
-        begun = Claims.read(bucket).others(self.driver).live
-        return any(claim.holder.purpose in DRIVERS for claim in begun)
+    def successor(self, bucket: Bucket) -> Claim | None:
+        """The claim of another driver that has begun since, or stands for the lease, and has not written a word yet."""
+        begun = [claim for claim in Claims.read(bucket).others(self.driver).live if claim.holder.purpose in DRIVERS]
+        return max(begun, key=lambda claim: claim.info.modified, default=None)
 
 
 class Progress:

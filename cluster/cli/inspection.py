@@ -127,8 +127,9 @@ def _status(bucket: "Bucket") -> "Status":
     found = Status.load(bucket)
     if found is None:
         raise InputError(nothing_here(bucket.url))
-    if found.state in OVER and found.is_outdated(bucket):
-        return found.model_copy(update={"state": "starting", "message": ""})
+    if found.state in OVER and (next_one := found.successor(bucket)):
+        begun = next_one.info.modified
+        return found.model_copy(update={"state": "starting", "message": "", "started_at": begun, "updated_at": begun})
     return found
 
 

@@ -297,7 +297,9 @@ def test_the_last_word_of_an_earlier_run_ends_no_watch_once_the_next_has_begun(t
     monkeypatch.setattr(inspection.time, "sleep", nap)
     with Lease(open_bucket(str(tmp_path)), "strong", purpose) as lease:
         shown = lightmill("status", tmp_path).out.split()[1]
+        quiet = lightmill("status", tmp_path, "--json").json["silent_seconds"] is None
         said = lightmill("status", tmp_path, "--watch")
+    assert quiet
     if purpose == "clean":  # which makes nothing
         assert (shown, naps) == ("stopped:", [])
     else:

@@ -6,10 +6,14 @@ from threading import Timer
 
 import pytest
 
+from actors.errors import Problem, StorageError
 from actors.records import Beat, ShardReport, sample_key
 from actors.storage.opening import open_bucket
 from builders import QuietLeash, drive, make_spec, make_table, read_rows
+from jobs.claims import Claims
+from jobs.commit import Committer
 from jobs.manifest import Manifest
+from jobs.status import Status
 from jobs.verify import verify
 from servers.moto import moto_server as start_moto
 from servers.store import place_on
@@ -170,6 +174,29 @@ def test_a_run_whose_store_is_away_is_stopped_in_seconds(tmp_path, undisturbed, 
         assert drive(spec).ends[-1][0] == 0
         assert pictures(spec) == undisturbed
         assert faults(spec) == []
+
+
+def test_a_commit_of_which_nobody_knows_keeps_the_lease(tmp_path, undisturbed, monkeypatch):
+    """Its reply was lost, and then the run was stopped: it may land until the lease has ended, so nobody may drive."""
+    spec, leash = make_spec(tmp_path, ROWS), QuietLeash()
+    bucket = open_bucket(spec.output)
+
+    def lose(committer, report):
+        leash.stopping.set()
+        raise StorageError(Problem("LM1308", "no reply"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Committer, "commit", lose)
+        drive(spec, leash=leash)
+
+    assert (leash.ends[-1][0], leash.errors) == (130, [])
+    assert Status.load(bucket).state == "stopped"
+    assert [claim.state for claim in Claims.read(bucket).live] == ["held"]
+    for info in list(bucket.list("leases/")):
+        bucket.delete(info.key)
+    assert drive(spec).ends[-1][0] == 0
+    assert pictures(spec) == undisturbed
+    assert Claims.read(bucket).live == ()
 
 
 def test_a_finished_job_generates_nothing(tmp_path):
