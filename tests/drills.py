@@ -146,7 +146,8 @@ def storm(proxy: FaultProxy, seed: int) -> set[str]:
     proxy.add("lost", probability=0.05, seed=seed + 2)
     proxy.add("torn", method="GET", probability=0.2, seed=seed + 3)
     proxy.add("delay", probability=0.2, seed=seed + 4, seconds=0.3)
-    return {"slow_down", "reset_response", "lost", "torn", "delay"}
+    proxy.add("torn_head", probability=0.05, seed=seed + 5)
+    return {"slow_down", "reset_response", "lost", "torn", "torn_head", "delay"}
 
 
 def through(proxy: FaultProxy) -> dict[str, str]:

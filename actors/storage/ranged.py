@@ -59,7 +59,7 @@ class ObjectStream:
 
     def _connect(self) -> None:
         again = {"Range": f"bytes={self._offset}-", "IfMatch": self._etag} if self._etag else {}
-        answer = self._client.get_object(Key=self._name, **again)
+        answer = self._client.once("get_object", Key=self._name, **again)
         self._body = answer["Body"]
         etag, size = answer["ETag"].strip('"'), self._offset + answer["ContentLength"]
         if (self._etag or etag, self._size or size) != (etag, size):  # rclone ignores If-Match
@@ -116,7 +116,7 @@ def read_range(client: S3Client, name: str, start: int, length: int, etag: str |
 
     def fetch() -> tuple[bytes, str]:
         match = {"IfMatch": etag} if etag else {}
-        answer = client.get_object(Key=name, Range=f"bytes={start}-{start + length - 1}", **match)
+        answer = client.once("get_object", Key=name, Range=f"bytes={start}-{start + length - 1}", **match)
         return answer["Body"].read(), answer["ETag"].strip('"')
 
     try:

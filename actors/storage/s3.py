@@ -43,7 +43,7 @@ class S3Bucket:
         name = self.name(key)
 
         def fetch() -> bytes:
-            answer = self.client.get_object(Key=name)
+            answer = self.client.once("get_object", Key=name)
             data: bytes = answer["Body"].read()
             _require_whole(answer, data)
             return data

@@ -31,6 +31,18 @@ HASTY = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts"
 """For what a fence guards: one attempt, over within the 15 s that lie between a late lease and an expired one."""
 MAX_CONNECTIONS = 64
 """Kept open for threads that talk at once: encoders, the parts of two uploads, the driver's reads and commits."""
+WHOLE: Mapping[str, frozenset[str]] = {
+    "get_object": frozenset({"ContentLength", "ETag"}),
+    "head_object": frozenset({"ContentLength", "ETag", "LastModified"}),
+    "put_object": frozenset({"ETag"}),
+    "create_multipart_upload": frozenset({"UploadId"}),
+    "upload_part": frozenset({"ETag"}),
+    "complete_multipart_upload": frozenset({"ETag"}),
+    "list_objects_v2": frozenset({"Name"}),
+    "list_multipart_uploads": frozenset({"Bucket"}),
+}
+"""What every whole reply has. Python takes a connection that ends within the head of a reply for the end of that head:
+what comes then is an empty 200, and an empty listing would pass for an empty store."""
 AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 
 T = TypeVar("T")
@@ -99,16 +111,7 @@ class S3Client:
 
     def once(self, method: str, **parameters: object) -> dict[str, Any]:
         """boto3's `method` on this bucket, with botocore's retries and errors alone."""
-        answer: dict[str, Any] = getattr(self._client, method)(Bucket=self.bucket, **parameters)
-        return answer
-
-    def get_object(self, **parameters: object) -> dict[str, Any]:
-        """boto3's, once. Python takes a TLS connection that breaks within the head of a reply for the end of that
-        head: what comes then is an empty 200, which is refused here, so that it is asked for again."""
-        answer = self.once("get_object", **parameters)
-        if not answer.keys() >= {"ContentLength", "ETag"}:
-            raise WrongReply(reason="its head ends early")
-        return answer
+        return self._ask(self._client, method, parameters)
 
     def _call(
         self,
@@ -126,7 +129,13 @@ class S3Client:
         with self._connecting:
             client = self._hasty_client  # made before the fence is asked: it takes its time
         fence()
+        return self._ask(client, method, parameters)
+
+    def _ask(self, client: "Boto3Client", method: str, parameters: Mapping[str, object]) -> dict[str, Any]:
         answer: dict[str, Any] = getattr(client, method)(Bucket=self.bucket, **parameters)
+        wanted = WHOLE.get(method)
+        if wanted and not (answer.keys() >= wanted and "date" in answer["ResponseMetadata"]["HTTPHeaders"]):
+            raise WrongReply(reason="its head ends early")
         return answer
 
     @cached_property

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -69,6 +70,23 @@ def test_every_request_of_an_upload_may_fail(bucket: Bucket, proxy: FaultProxy, 
     upload(bucket, "a")
     assert b"".join(bucket.stream("a")) == BIG
     assert all(rule.hits for rule in rules[1:])  # the first has no body that a request could be reset in
+
+
+@EACH_ONCE
+def test_a_reply_whose_head_breaks_off_is_no_reply(bucket: Bucket, proxy: FaultProxy):
+    """Python takes what has come for the whole head: an empty success, and an empty listing."""
+    bucket.put("a", b"one")
+    rule = proxy.add("torn_head", probability=0.5)
+    for number in range(4):
+        assert bucket.put(f"b{number}", b"two", fence=lambda: None).etag
+        assert bucket.get("a") == b"one"
+        assert bucket.head("a").size == 3
+        assert len(list(bucket.list())) == 2 + number
+        assert abs((bucket.now() - datetime.now(UTC)).total_seconds()) < 60
+        assert list(bucket.pending_uploads()) == []
+    upload(bucket, "c")
+    assert bucket.get("c") == BIG
+    assert rule.hits > 10
 
 
 def test_a_conditional_put_whose_reply_is_lost_is_stored(bucket: Bucket, proxy: FaultProxy, s3_store: S3Store):

@@ -12,7 +12,9 @@ from typing import Literal, Protocol
 
 from servers.http_messages import RequestHead, Response, read_request_body, read_response
 
-Act = Literal["slow_down", "reset_before", "reset_request", "reset_response", "torn", "flip", "lost", "delay"]
+Act = Literal[
+    "slow_down", "reset_before", "reset_request", "reset_response", "torn", "torn_head", "flip", "lost", "delay"
+]
 
 SLOW_DOWN_XML = (
     b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message>'
@@ -129,6 +131,14 @@ async def torn(exchange: Exchange, rule: Fault) -> None:
     exchange.writer.close()
 
 
+async def torn_head(exchange: Exchange, rule: Fault) -> None:
+    """The server does its work; the client gets the status and some headers, then an ordinary close."""
+    response = await exchange.fetch()
+    lines = response.head.raw.rstrip().split(b"\r\n")
+    await exchange.send(b"\r\n".join(lines[: rule.chance.randint(1, len(lines) - 1)]) + b"\r\n")
+    await hang_up(exchange.writer)
+
+
 async def flip(exchange: Exchange, rule: Fault) -> None:
     """The whole reply with one bit of its body changed."""
     response = await exchange.fetch()
@@ -158,6 +168,7 @@ FAULTS: dict[Act, Callable[[Exchange, Fault], Awaitable[None]]] = {
     "reset_request": reset_request,
     "reset_response": reset_response,
     "torn": torn,
+    "torn_head": torn_head,
     "flip": flip,
     "lost": lost,
     "delay": delay,
