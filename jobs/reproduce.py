@@ -15,7 +15,7 @@ from actors.likeness import LEAST_PSNR, MOST_LEVELS
 from actors.recipe import LaneRecipe
 from actors.remake import Remaker
 from actors.storage.bucket import Bucket
-from actors.storage.folder import FolderBucket
+from actors.storage.lone_file import write_file
 from actors.storage.opening import open_bucket
 from jobs.finding import Difference, Finding, compare, other_weights
 from jobs.lanes import lane_recipes
@@ -124,7 +124,7 @@ def _reproduce(order: ReproduceOrder, leash: Leash) -> dict[str, Any]:
             if order.id is not None or finding.verdict == "different":
                 leash.image(finding.to_dict())
             if order.save and data:
-                _save(Path(order.save), data)
+                write_file(Path(order.save), data)
     different = tally.verdicts["different"]
     if different:
         leash.fail(RunError(_different(order.output, different, tally.verdicts.total())))
@@ -169,10 +169,6 @@ def _of_index(rows: Sequence[Row], index: int, order: ReproduceOrder) -> list[Ro
 def _many(lookup: Lookup, sample: int | None) -> Iterable[list[Row]]:
     found = lookup.all() if sample is None else lookup.sample(sample)
     return (list(rows) for rows in found)
-
-
-def _save(path: Path, data: bytes) -> None:
-    FolderBucket(path.parent).put(path.name, data)
 
 
 def _no_image(row: Row) -> Problem:

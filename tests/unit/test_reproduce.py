@@ -70,6 +70,7 @@ def test_one_image_out_of_a_batch_of_eight_is_made_again_to_the_byte(birds, tmp_
     assert row["batch_size"] == 8
     stored = open_bucket(birds.output).read(row["file"], row["file_offset"], row["file_length"])
     assert (tmp_path / "heron.png").read_bytes() == stored
+    assert list(tmp_path.iterdir()) == [tmp_path / "heron.png"]
 
 
 def test_all_images_of_batches_of_several_sizes_are_identical(birds):
