@@ -31,6 +31,14 @@ WORD = re.compile(f"[{UNSPACED}]|(?:(?![{UNSPACED}_])\\w)+")
 Words = tuple[str, ...]
 
 
+class Undecided(Exception):
+    """A pattern took too long for the prompt: whether it is caught is not known, and on another machine it may be."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
 class PromptFilter:
     """A job's filter, ready for use. Finding an entry takes as long for a list of ten as for one of ten thousand."""
 
@@ -43,7 +51,7 @@ class PromptFilter:
             self._lengths.setdefault(words[0], set()).add(len(words))
 
     def problem(self, prompt: str, column: str) -> Problem | None:
-        """Why the prompt is left out; None where it is not."""
+        """Why the prompt is left out; None where it is not. Raises `Undecided` (LM1616)."""
         reason = self._reason(prompt)
         if reason is None:
             return None
@@ -54,12 +62,17 @@ class PromptFilter:
             return f"the prompt has {len(prompt):,} characters, more than {self._most:,}"
         if self._blocked and (entry := self._entry_in(_words(prompt))):
             return f'the prompt has "{clip(entry)}", which is on the block list'
+        slow = None
         for pattern in self._patterns:
             try:
                 if pattern.search(prompt, timeout=PATIENCE_SECONDS):
                     return f"the prompt matches the pattern {clip(pattern.pattern)}"
             except TimeoutError:
-                return f"the pattern {clip(pattern.pattern)} takes more than {PATIENCE_SECONDS:g} s for the prompt"
+                slow = slow or pattern.pattern
+        if slow is not None:
+            message = f"the pattern {clip(slow)} takes more than {PATIENCE_SECONDS:g} s for the prompt"
+            help_ = "`lightmill retry OUT` tries again; a pattern without nested repeats takes no time"
+            raise Undecided(Problem("LM1616", message, value=clip(prompt), help=help_))
         return None
 
     def _entry_in(self, words: Words) -> str | None:

@@ -19,6 +19,7 @@ from jobs.checks import check_rows, refuse_bad
 from jobs.lanes import lane_recipes
 from jobs.order import RunOrder
 from jobs.promise import make_promise
+from jobs.retry import is_lasting
 from lanes import make_order
 
 
@@ -99,10 +100,18 @@ def test_patterns_are_looked_for_anywhere():
     assert reason("a stylish cat 12345", patterns=patterns) is None
 
 
-def test_a_pattern_that_never_ends_catches_the_prompt(monkeypatch):
+def test_a_pattern_that_never_ends_fails_the_row_and_decides_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(filter_module, "PATIENCE_SECONDS", 0.05)
-    pattern = r"(a|aa)+$"
-    assert reason("a" * 60 + "b", patterns=(pattern,)) == f"the pattern {pattern} takes more than 0.05 s for the prompt"
+    pattern, prompt = r"(a|aa)+$", "a" * 60 + "b"
+    assert reason(prompt, patterns=(pattern, "b$")) == "the prompt matches the pattern b$"
+    asked = {"patterns": [pattern]}
+    manifest = make_manifest(make_spec(tmp_path, table=make_table(tmp_path, ["fox", prompt]), prompt_filter=asked))
+    (recipe,) = lane_recipes(manifest, manifest.spec, gpus=0)
+    *_, report = Worker(recipe, "w0").run(make_order(2))
+    _, row = read_metadata(report.metadata).table.sort_by("source_row").to_pylist()
+    assert (row["status"], row["error_code"]) == ("failed", "LM1616")
+    assert row["error"] == f"the pattern {pattern} takes more than 0.05 s for the prompt"
+    assert not is_lasting(row["error_code"])
 
 
 def test_the_longest_prompt_is_counted_in_characters():
