@@ -10,6 +10,7 @@ import pytest
 from actors import metadata
 from actors.device import Device
 from actors.encoding import decode, encode
+from actors.errors import Problem, StorageError
 from actors.likeness import likeness
 from actors.settings import EncodingSettings
 from actors.storage.opening import open_bucket
@@ -208,6 +209,39 @@ def test_a_request_to_stop_is_heard(waves):
     leash.stopping.set()
     assert reproduce(ReproduceOrder(output=waves.output, storage=waves.storage), leash) == 130
     assert leash.ends == [(130, {"message": "stopped"})]
+
+
+def test_a_request_to_stop_ends_a_search(waves):
+    leash = QuietLeash()
+    leash.stopping.set()
+    order = ReproduceOrder(output=waves.output, storage=waves.storage, id="nobody")
+    assert (reproduce(order, leash), leash.errors) == (130, [])
+
+
+def test_a_request_to_stop_does_not_wait_for_a_store_that_is_away(waves, monkeypatch):
+    leash = QuietLeash()
+
+    def away(url, storage, wanted):
+        assert wanted()
+        leash.stopping.set()
+        assert not wanted()
+        raise StorageError(Problem("LM1308", "the store is away"))
+
+    monkeypatch.setattr("jobs.reproduce.open_bucket", away)
+    assert reproduce(ReproduceOrder(output=waves.output, storage=waves.storage), leash) == 130
+    assert (leash.errors, leash.ends) == ([], [(130, {"message": "stopped"})])
+
+
+def test_an_image_whose_store_went_away_with_the_request_is_not_called_different(waves, monkeypatch):
+    leash = QuietLeash()
+
+    def no_longer(bucket, row, new, data):
+        leash.stopping.set()
+        return compare(bucket, {**row, "file": "images/gone.tar"}, new, data)
+
+    monkeypatch.setattr("jobs.reproduce.compare", no_longer)
+    assert reproduce(ReproduceOrder(output=waves.output, storage=waves.storage), leash) == 130
+    assert (leash.errors, leash.images) == ([], [])
 
 
 @pytest.mark.parametrize(
