@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 from actors import metadata
 from actors.device import Device
 from actors.encoding import decode, encode
-from actors.errors import Problem, StorageError
+from actors.errors import Problem, Stopped, StorageError
 from actors.likeness import likeness
+from actors.remake import AT_ONCE, Remaker
 from actors.settings import EncodingSettings
 from actors.storage.opening import open_bucket
 from builders import QuietLeash, finished, make_spec, make_table, read_rows
 from commands import lightmill
 from jobs.finding import compare
+from jobs.lanes import lane_recipes
 from jobs.lookup import Lookup
 from jobs.manifest import Manifest
 from jobs.order import ReproduceOrder
@@ -202,6 +205,23 @@ def test_shards_that_are_not_there_hold_nothing(waves):
     open_bucket(waves.output).delete("metadata/000000001.parquet")
     assert keys(waves, "5") == []
     assert len([row for rows in lookup(waves).sample(10) for row in rows]) == 6
+
+
+def test_few_images_exist_at_a_time_and_a_stop_loses_few(tmp_path, monkeypatch):
+    spec = finished(tmp_path, 40, shard_size=40, sink="files")  # in batches of two
+    (recipe,) = lane_recipes(Manifest.load(open_bucket(spec.output)), spec, gpus=0)
+    rows = list(read_rows(spec).values())
+    painted, paint = [], Device.paint
+    monkeypatch.setattr(Device, "paint", lambda self, batch: painted.append(batch) or paint(self, batch))
+    stopping = threading.Event()
+    images = Remaker(recipe).remake(rows, stopping)
+    made = [next(images)]
+    assert len(painted) == AT_ONCE < 20
+    stopping.set()
+    with pytest.raises(Stopped):
+        made.extend(images)
+    assert len(made) == 2 * AT_ONCE
+    assert all(hashlib.sha256(data).hexdigest() == row["sha256"] for row, _, data in made)
 
 
 def test_a_request_to_stop_is_heard(waves):
