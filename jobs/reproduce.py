@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from actors.errors import InputError, LightmillError, Problem, RunError, StorageError, Stopped, UsageError, unexpected
+from actors.errors import InputError, LightmillError, Problem, RunError, Stopped, StorageError, UsageError, unexpected
 from actors.likeness import LEAST_PSNR, MOST_LEVELS
 from actors.recipe import LaneRecipe
 from actors.remake import Remaker
