@@ -16,7 +16,7 @@ from actors.generation import Generation
 from actors.models.loading import load_model
 from actors.models.model import ModelInfo
 from actors.recipe import LaneRecipe
-from actors.records import ImageRequest, Prompt, Shard
+from actors.records import Batch, ImageRequest, Prompt, Shard
 from actors.samples import SampleRows
 from actors.storage.folder import FolderBucket
 from actors.writer import ShardWriter
@@ -24,6 +24,9 @@ from actors.writer import ShardWriter
 Row = Mapping[str, Any]
 NAME = "remake"
 """In the place of an attempt and of a worker, whose ids mean nothing here."""
+AT_ONCE = 8
+"""Batches of which the images are kept until they are compared. The device is idle between one such lot and the next,
+and two of them are on it at a time."""
 
 
 class Remaker:
@@ -47,20 +50,27 @@ class Remaker:
     def remake(self, rows: Sequence[Row], stopping: threading.Event) -> Iterator[tuple[Row, Row, bytes]]:
         """Of each row with an image: the row, the one that it would get now, and the new file, empty where there is
         none. Batches are filled up to the sizes that were recorded. Raises `Stopped` when `stopping` is set.
+
+        The images of `AT_ONCE` batches exist at a time, whatever the size of the shard.
         """
         before = {row["key"]: row for row in rows}
         shard = Shard(rows[0]["shard"], self._recipe.lane, 0, 0)
+        batches = [batch for size, requests in _by_batch_size(rows) for batch in refill(requests, size)]
+        for start in range(0, len(batches), AT_ONCE):
+            for row, data in self._make(shard, batches[start : start + AT_ONCE], stopping):
+                yield before[row["key"]], row, data
+
+    def _make(self, shard: Shard, batches: list[Batch], stopping: threading.Event) -> Iterator[tuple[Row, bytes]]:
         with tempfile.TemporaryDirectory(prefix="lightmill-remake-") as folder:
             bucket = FolderBucket(Path(folder))
             with self._writer(bucket, shard) as writer:
                 samples = SampleRows(self.info, shard, NAME, NAME)
-                batches = [batch for size, requests in _by_batch_size(rows) for batch in refill(requests, size)]
                 generation = Generation(self._recipe, self._device, batches, (), samples, writer)
                 for _ in generation.beats(self._clock, stopping):
                     pass  # nobody needs to know what is on the device
                 made, _ = writer.finish()
             for row in made:
-                yield before[row["key"]], row, bucket.get(row["file"]) if row["status"] == "ok" else b""
+                yield row, bucket.get(row["file"]) if row["status"] == "ok" else b""
 
     def _writer(self, bucket: FolderBucket, shard: Shard) -> ShardWriter:
         encoding = self._recipe.encoding

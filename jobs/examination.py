@@ -1,6 +1,6 @@
 """Examination: a job held against its models and its table, with all that is wrong in one go."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from actors.errors import InputError, Problem
@@ -31,9 +31,18 @@ class Examination:
     """What else is to be said of its models."""
 
 
-def examine(spec: JobSpec, check: CheckMode, look: Callable[[ModelSettings], ModelFacts] | None) -> Examination:
-    """Look at the table, and with `look` at each model. Raises `InputError` where the table cannot be read at all."""
+def examine(
+    spec: JobSpec,
+    check: CheckMode,
+    look: Callable[[ModelSettings], ModelFacts] | None,
+    known: Sequence[Problem] = (),
+) -> Examination:
+    """Look at the table, and with `look` at each model. `known` is what the job is refused for already.
+
+    Raises `InputError` where the table cannot be read at all.
+    """
     facts, problems, notes = _models(spec, look)
+    problems = list(dict.fromkeys([*known, *problems]))
     try:
         source = open_source(spec.prompts, spec.storage)
         blocked = read_block_list(spec.prompt_filter, spec.storage)
@@ -63,9 +72,12 @@ def _models(
     notes: list[Problem] = []
     for settings in spec.models:
         try:
+            problems += breaches(spec.policy, settings)
+            notes += unknowns(spec.policy, settings)
+        except InputError as error:
+            problems += error.problems
+        try:
             facts += [look(settings)] if look else []
-            problems += breaches(spec.policy, settings.model)
-            notes += unknowns(spec.policy, settings.model)
         except InputError as error:
             problems += error.problems
     return facts, problems, notes

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors import metadata
-from actors.errors import InputError, Problem
-from actors.storage.bucket import Bucket
+from actors.errors import InputError, Problem, Stopped
+from actors.storage.bucket import Bucket, Wanted, always
 from actors.tables.columns import use_columns
 from jobs.catalog import PREFIX, Catalog
 from jobs.manifest import Manifest
@@ -32,10 +32,11 @@ CLOSE_AMONG = 1_000_000
 
 
 class Lookup:
-    """The rows of one output."""
+    """The rows of one output. Every search raises `Stopped` once it is no longer `wanted`."""
 
-    def __init__(self, bucket: Bucket, manifest: Manifest) -> None:
+    def __init__(self, bucket: Bucket, manifest: Manifest, wanted: Wanted = always) -> None:
         self._bucket = bucket
+        self._wanted = wanted
         self._manifest = manifest
         self._plan = manifest.plan
 
@@ -59,11 +60,11 @@ class Lookup:
         for key in files:
             yield self._rows(key, lambda columns: range(columns.num_rows))
 
-    def sample(self, images: int, seed: int = 0) -> Iterator[list[Row]]:
-        """So many of the promised images, chosen by `seed`, as far as their shards are committed."""
+    def sample(self, images: int) -> Iterator[list[Row]]:
+        """So many of the promised images, always the same, as far as their shards are committed."""
         chosen: defaultdict[int, set[int]] = defaultdict(set)
         everything = range(self._plan.images)
-        for number in random.Random(seed).sample(everything, min(images, len(everything))):  # noqa: S311 - no secret
+        for number in random.Random(0).sample(everything, min(images, len(everything))):  # noqa: S311 - no secret
             shard, place = self._place(number)
             chosen[shard].add(place)
         catalog = Catalog.read(self._bucket, self._plan.shards)
@@ -97,6 +98,8 @@ class Lookup:
         return close
 
     def _rows(self, key: str, choose: Callable[[pa.Table], Sequence[int]]) -> list[Row]:
+        if not self._wanted():
+            raise Stopped(Problem("LM1610", "stopped on request", help="run the same command again"))
         with self._bucket.open(key) as file:
             return metadata.select_rows(file, choose)
 

@@ -5,80 +5,117 @@ use under conditions pass only where the policy names them. A job that says noth
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.errors import Problem
 from actors.models.card import ModelCard
 from actors.models.folder import read_json
+from actors.models.hub import is_on_hub
 from actors.models.registry import card_line, find_card
-from actors.settings import UNKNOWN, PolicySettings
+from actors.settings import UNKNOWN, ModelSettings, PolicySettings, WeightsSettings
 
 MUST_BE_NAMED = ("unrestricted", UNKNOWN)
 """Tiers that a policy without `tiers` does not allow."""
 
 
-def breaches(policy: PolicySettings, model: str) -> Iterator[Problem]:
-    """What the policy has against the model. Raises `InputError` for a card that cannot be used."""
-    card = _card(model)
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """A model, or what a job adds to one, and the card that speaks of it."""
+
+    name: str
+    """As the job has it."""
+    card: ModelCard | None = None
+    why_unknown: str = "it has no card"
+
+
+def breaches(policy: PolicySettings, settings: ModelSettings) -> Iterator[Problem]:
+    """What the policy has against the model and its added parts. Raises `InputError` for a card that cannot be used."""
+    model = _model(settings)
     if policy.limits_models:
-        yield from _tier(policy, model, card)
-        yield from _license(policy, model, card)
-    if policy.safety_checker == "required" and _brings_checker(model, card) is False:
-        yield _refusal(model, card, "safety_checker", "brings no safety checker", "safety_checker: off")
+        for weights in (model, *_parts(settings)):
+            yield from _tier(policy, weights)
+            yield from _license(policy, weights)
+    if policy.safety_checker == "required" and _brings_checker(model) is False:
+        yield _refusal(model, "safety_checker", "brings no safety checker", "safety_checker: off")
 
 
-def unknowns(policy: PolicySettings, model: str) -> Iterator[Problem]:
+def unknowns(policy: PolicySettings, settings: ModelSettings) -> Iterator[Problem]:
     """That nobody has said what the model may be used for, where the policy does not mind."""
-    if not policy.limits_models and _card(model) is None:
+    model = _model(settings)
+    if not policy.limits_models and model.card is None:
         yield Problem(
             "LM1232",
-            f"the licence and the content tier of {model} are unknown: it has no card",
+            f"the licence and the content tier of {model.name} are unknown: {model.why_unknown}",
             help="nothing to do; a `policy:` in the job file refuses such models, and a card says what is known",
             severity="note",
         )
 
 
-def _card(model: str) -> ModelCard | None:
-    return find_card("fake" if model.startswith("fake:") else model)
+def _model(settings: ModelSettings) -> _Weights:
+    name = settings.model
+    return _described(settings, find_card("fake" if name.startswith("fake:") else name))
 
 
-def _tier(policy: PolicySettings, model: str, card: ModelCard | None) -> Iterator[Problem]:
-    tier = card.tier if card else UNKNOWN
+def _parts(settings: ModelSettings) -> Iterator[_Weights]:
+    """What is drawn with beside the model's own weights: a config and a tokenizer hold none."""
+    for field, part in settings.parts.items():
+        if field not in ("config", "tokenizer"):
+            found = _described(part, find_card(part.model) if is_on_hub(part) else None)
+            yield replace(found, name=f"{part.model} ({field})")
+
+
+def _described(settings: WeightsSettings, card: ModelCard | None) -> _Weights:
+    """A card speaks of the revision and the file that it names, and of no other."""
+    if card is None:
+        return _Weights(settings.model)
+    cards: dict[str, str | None] = {"revision": card.revision or "main", "file": card.file}
+    cards |= {"sha256": card.sha256} if card.sha256 else {}
+    for field, value in cards.items():
+        if getattr(settings, field) not in (None, value):
+            return _Weights(settings.model, None, f"its `{field}` is not that of its card")
+    return _Weights(settings.model, card)
+
+
+def _tier(policy: PolicySettings, weights: _Weights) -> Iterator[Problem]:
+    tier = weights.card.tier if weights.card else UNKNOWN
     allowed = tier not in MUST_BE_NAMED if policy.tiers is None else tier in policy.tiers
     if not allowed:
-        yield _refusal(model, card, "tier", f"is of the {tier} tier", f"tiers: [..., {tier}]")
+        yield _refusal(weights, "tier", f"is of the {tier} tier", f"tiers: [..., {tier}]")
 
 
-def _license(policy: PolicySettings, model: str, card: ModelCard | None) -> Iterator[Problem]:
+def _license(policy: PolicySettings, weights: _Weights) -> Iterator[Problem]:
+    card = weights.card
     license_id = card.license.id if card else UNKNOWN
     named = license_id.lower() in (name.lower() for name in policy.licenses or ())
     by_name = f"licenses: [..., {license_id}]"
     if not named and (policy.licenses is not None or card is None):
-        yield _refusal(model, card, "license", f"has the licence {license_id}", by_name)
+        yield _refusal(weights, "license", f"has the licence {license_id}", by_name)
     elif policy.commercial and card and card.license.commercial == "forbidden":
-        yield _refusal(model, card, "license", f"forbids commercial use ({license_id})", "commercial: false")
+        yield _refusal(weights, "license", f"forbids commercial use ({license_id})", "commercial: false")
     elif policy.commercial and card and card.license.commercial == "conditional" and not named:
         condition = f": {card.license.conditions.rstrip('.')}" if card.license.conditions else ""
         said = f"allows commercial use under conditions ({license_id}{condition})"
-        yield _refusal(model, card, "license", said, by_name)
+        yield _refusal(weights, "license", said, by_name)
 
 
-def _brings_checker(model: str, card: ModelCard | None) -> bool | None:
+def _brings_checker(model: _Weights) -> bool | None:
     """None where only the worker will see."""
-    if card is not None:
-        return card.safety_checker
-    folder = Path(model).expanduser()
+    if model.card is not None:
+        return model.card.safety_checker
+    folder = Path(model.name).expanduser()
     if not folder.is_dir():
         return None
     entry = read_json(folder / "model_index.json").get("safety_checker")
     return bool(isinstance(entry, list) and entry and entry[0])
 
 
-def _refusal(model: str, card: ModelCard | None, field: str, what: str, instead: str) -> Problem:
-    where, line = card_line(model, card, field) if card else (model, "it has no card")
+def _refusal(weights: _Weights, field: str, what: str, instead: str) -> Problem:
+    name, card = weights.name, weights.card
+    where, line = card_line(name, card, field) if card else (name, weights.why_unknown)
     return Problem(
         "LM1230",
-        f"{model} {what}, which the job's policy does not allow",
+        f"{name} {what}, which the job's policy does not allow",
         where=where,
         value=line,
         help=f"use another model (`lightmill models`), or allow it: `policy: {{{instead}}}`",

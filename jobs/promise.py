@@ -7,7 +7,7 @@ from importlib import metadata
 
 from actors import crash
 from actors.errors import InputError, PreconditionFailed, Problem
-from actors.models.facts import ModelFacts, locate_model
+from actors.models.facts import ModelFacts, describe_model, locate_model
 from actors.models.revisions import Commits, look_up, pinned
 from actors.settings import ModelSettings
 from actors.storage.bucket import Bucket, Fence
@@ -89,13 +89,14 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
         blocked = _blocked(manifest, order)
         _hold_to(manifest, order, blocked, bucket)
         return Promise(order, manifest, None, blocked, manifest.store, say)
-    commits = look_up(order.spec.models, frozen=order.frozen)
+    commits, unsettled = _commits(order)
 
     def locate(settings: ModelSettings) -> ModelFacts:
-        return locate_model(pinned(settings, commits))
+        # Nothing is fetched for a job that is refused anyway.
+        return describe_model(settings) if unsettled else locate_model(pinned(settings, commits))
 
     # On a cluster the models are where the workers are, which need not be here.
-    examined = examine(order.spec, order.check, locate if order.address is None else None)
+    examined = examine(order.spec, order.check, locate if order.address is None else None, unsettled)
     if examined.refusals:
         raise InputError(*examined.refusals)
     for note in examined.notes:
@@ -104,6 +105,14 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
     if store != "strong":
         say(str(_without_preconditions(bucket.url, store)))
     return Promise(order, None, examined.source, examined.blocked, store, say, commits)
+
+
+def _commits(order: RunOrder) -> tuple[Commits, tuple[Problem, ...]]:
+    """What the models' revisions stand for, or why that cannot be told."""
+    try:
+        return look_up(order.spec.models, frozen=order.frozen), ()
+    except InputError as error:
+        return {}, error.problems
 
 
 def _without_preconditions(url: str, store: StoreClass) -> Problem:

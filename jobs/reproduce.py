@@ -10,12 +10,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from actors.errors import InputError, LightmillError, Problem, RunError, Stopped, UsageError, unexpected
+from actors.errors import InputError, LightmillError, Problem, RunError, Stopped, StorageError, UsageError, unexpected
 from actors.likeness import LEAST_PSNR, MOST_LEVELS
 from actors.recipe import LaneRecipe
 from actors.remake import Remaker
 from actors.storage.bucket import Bucket
-from actors.storage.folder import FolderBucket
+from actors.storage.lone_file import write_file
 from actors.storage.opening import open_bucket
 from jobs.finding import Difference, Finding, compare, other_weights
 from jobs.lanes import lane_recipes
@@ -41,8 +41,11 @@ def reproduce(order: ReproduceOrder, leash: Leash) -> int:
         if order.debug:
             traceback.print_exc()
         failure = error if isinstance(error, LightmillError) else RunError(unexpected(error))
-        leash.fail(failure)
-        words, exit_code = {"message": "nothing was compared"}, failure.exit_code
+        if leash.stopping.is_set() and isinstance(failure, StorageError):  # a store that is away is waited for no more
+            words, exit_code = {"message": "stopped"}, leash.exit_code
+        else:
+            leash.fail(failure)
+            words, exit_code = {"message": "nothing was compared"}, failure.exit_code
     leash.end(exit_code, words)
     return exit_code
 
@@ -67,6 +70,8 @@ class Reproducer:
             same = list(group)
             for row, new, data in self._load(same[0]).remake(same, stopping):
                 finding = compare(self._bucket, row, new, data)
+                if stopping.is_set():  # the stored image may be missing for that alone
+                    raise Stopped(Problem("LM1610", "stopped on request", help="run the same command again"))
                 libraries = self._libraries if row["diffusers_version"] else ()
                 yield replace(finding, environment=(*finding.environment, *libraries)), data
 
@@ -109,10 +114,10 @@ class Tally:
 
 
 def _reproduce(order: ReproduceOrder, leash: Leash) -> dict[str, Any]:
-    bucket = open_bucket(order.output, order.storage)
+    bucket = open_bucket(order.output, order.storage, wanted=lambda: not leash.stopping.is_set())
     manifest = Manifest.load(bucket)
     assert manifest is not None, "whoever gives the order has seen it"
-    lookup = Lookup(bucket, manifest)
+    lookup = Lookup(bucket, manifest, wanted=lambda: not leash.stopping.is_set())
     groups = _named(lookup, order, leash) if order.id is not None else _many(lookup, order.sample)
     reproducer, tally = Reproducer(bucket, manifest, leash.say), Tally()
     without_image = 0
@@ -124,7 +129,7 @@ def _reproduce(order: ReproduceOrder, leash: Leash) -> dict[str, Any]:
             if order.id is not None or finding.verdict == "different":
                 leash.image(finding.to_dict())
             if order.save and data:
-                _save(Path(order.save), data)
+                write_file(Path(order.save), data)
     different = tally.verdicts["different"]
     if different:
         leash.fail(RunError(_different(order.output, different, tally.verdicts.total())))
@@ -169,10 +174,6 @@ def _of_index(rows: Sequence[Row], index: int, order: ReproduceOrder) -> list[Ro
 def _many(lookup: Lookup, sample: int | None) -> Iterable[list[Row]]:
     found = lookup.all() if sample is None else lookup.sample(sample)
     return (list(rows) for rows in found)
-
-
-def _save(path: Path, data: bytes) -> None:
-    FolderBucket(path.parent).put(path.name, data)
 
 
 def _no_image(row: Row) -> Problem:

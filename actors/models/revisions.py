@@ -17,12 +17,18 @@ _Weights = TypeVar("_Weights", bound=WeightsSettings)
 def look_up(models: Iterable[ModelSettings], *, frozen: bool = False) -> dict[str, str]:
     """The commits of all revisions that are none themselves.
 
-    Raises `InputError` with all that is wrong: LM1223 such a revision where the job is frozen, and what
-    `hub.commit_of` does.
+    Raises `InputError` with all that is wrong: LM1208 a card that cannot be used, LM1223 such a revision where the job
+    is frozen, and what `hub.commit_of` does.
     """
     commits: dict[str, str] = {}
     problems: list[Problem] = []
-    for weights in _floating(models):
+    floating: list[WeightsSettings] = []
+    for settings in models:
+        try:
+            floating += _floating(settings)
+        except InputError as error:
+            problems += error.problems
+    for weights in floating:
         if _key(weights) in commits:
             continue
         try:
@@ -53,12 +59,11 @@ def _pinned(weights: _Weights, commits: Commits) -> _Weights:
     return weights.model_copy(update={"revision": commit}) if commit else weights
 
 
-def _floating(models: Iterable[ModelSettings]) -> Iterator[WeightsSettings]:
-    for settings in models:
-        words = with_card(settings, find_card(settings.model))
-        for weights in (*([] if words.mirror else [words]), *words.parts.values()):
-            if is_on_hub(weights) and not COMMIT.fullmatch(weights.revision or ""):
-                yield weights
+def _floating(settings: ModelSettings) -> Iterator[WeightsSettings]:
+    words = with_card(settings, find_card(settings.model))
+    for weights in (*([] if words.mirror else [words]), *words.parts.values()):
+        if is_on_hub(weights) and not COMMIT.fullmatch(weights.revision or ""):
+            yield weights
 
 
 def _key(weights: WeightsSettings) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import regex
 
-from actors.errors import InputError, Problem, StorageError
+from actors.errors import InputError, NotFound, Problem
 from actors.settings import FilterSettings, StorageSettings
 from actors.tables.files import absolute, open_file
 from actors.tables.values import clip
@@ -31,6 +31,14 @@ WORD = re.compile(f"[{UNSPACED}]|(?:(?![{UNSPACED}_])\\w)+")
 Words = tuple[str, ...]
 
 
+class Undecided(Exception):
+    """A pattern took too long for the prompt: whether it is caught is not known, and on another machine it may be."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
 class PromptFilter:
     """A job's filter, ready for use. Finding an entry takes as long for a list of ten as for one of ten thousand."""
 
@@ -43,7 +51,7 @@ class PromptFilter:
             self._lengths.setdefault(words[0], set()).add(len(words))
 
     def problem(self, prompt: str, column: str) -> Problem | None:
-        """Why the prompt is left out; None where it is not."""
+        """Why the prompt is left out; None where it is not. Raises `Undecided` (LM1616)."""
         reason = self._reason(prompt)
         if reason is None:
             return None
@@ -54,12 +62,17 @@ class PromptFilter:
             return f"the prompt has {len(prompt):,} characters, more than {self._most:,}"
         if self._blocked and (entry := self._entry_in(_words(prompt))):
             return f'the prompt has "{clip(entry)}", which is on the block list'
+        slow = None
         for pattern in self._patterns:
             try:
                 if pattern.search(prompt, timeout=PATIENCE_SECONDS):
                     return f"the prompt matches the pattern {clip(pattern.pattern)}"
             except TimeoutError:
-                return f"the pattern {clip(pattern.pattern)} takes more than {PATIENCE_SECONDS:g} s for the prompt"
+                slow = slow or pattern.pattern
+        if slow is not None:
+            message = f"the pattern {clip(slow)} takes more than {PATIENCE_SECONDS:g} s for the prompt"
+            help_ = "`lightmill retry OUT` tries again; a pattern without nested repeats takes no time"
+            raise Undecided(Problem("LM1616", message, value=clip(prompt), help=help_))
         return None
 
     def _entry_in(self, words: Words) -> str | None:
@@ -73,7 +86,8 @@ class PromptFilter:
 def read_block_list(settings: FilterSettings, storage: StorageSettings) -> tuple[str, ...]:
     """The entries of the list that the settings name, sorted: comments, order and repetitions do not make another list.
 
-    Raises `InputError` (LM1107) where there is no such file, or it is none of UTF-8.
+    Raises `InputError` (LM1107) where there is no such file, it is none of UTF-8, or an entry would catch nothing; and
+    `StorageError` where the store cannot be asked.
     """
     if settings.block_list is None:
         return ()
@@ -81,7 +95,7 @@ def read_block_list(settings: FilterSettings, storage: StorageSettings) -> tuple
     try:
         with open_file(url, storage) as file:
             data = file.read(MOST_BYTES + 1)
-    except (InputError, StorageError) as error:
+    except (InputError, NotFound) as error:
         raise InputError(_unreadable(url, error.problems[0].message)) from error
     if len(data) > MOST_BYTES:
         raise InputError(_unreadable(url, f"it has more than {MOST_BYTES:,} bytes"))
@@ -89,8 +103,10 @@ def read_block_list(settings: FilterSettings, storage: StorageSettings) -> tuple
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(_unreadable(url, "it is not UTF-8")) from error
-    entries = (line.partition("#")[0].strip() for line in lines)
-    return tuple(sorted({entry for entry in entries if _words(entry)}))
+    entries = [(number, entry) for number, line in enumerate(lines, 1) if (entry := line.partition("#")[0].strip())]
+    if wordless := [_wordless(f"{url}:{number}", entry) for number, entry in entries if not _words(entry)]:
+        raise InputError(*wordless)
+    return tuple(sorted({entry for _, entry in entries}))
 
 
 def block_list_sha256(entries: Sequence[str]) -> str | None:
@@ -101,6 +117,11 @@ def block_list_sha256(entries: Sequence[str]) -> str | None:
 def _words(text: str) -> Words:
     """What is compared: whole words, whatever their case, their width and the signs between them."""
     return tuple(WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def _wordless(place: str, entry: str) -> Problem:
+    help_ = "what is no word can be one of `patterns`; a line between others begins with #"
+    return Problem("LM1107", f'the entry "{clip(entry)}" has no word, and would catch nothing', where=place, help=help_)
 
 
 def _unreadable(url: str, why: str) -> Problem:

@@ -8,7 +8,7 @@ from actors.errors import Problem
 from actors.records import Prompt
 from actors.settings import MAX_SIDE, Override
 from actors.tables.columns import ColumnUse
-from actors.tables.prompt_filter import PromptFilter
+from actors.tables.prompt_filter import PromptFilter, Undecided
 from actors.tables.values import as_text, clip, is_silent, real_number, strip_invisible, whole_number
 
 MAX_PROMPT_BYTES = 64 << 10
@@ -47,6 +47,7 @@ class RowParser:
         text, stripped = strip_invisible(as_text(row.get(use.prompt)) or "")
         row_id, problem = _row_id(source_row, row, use.id)
         values: dict[str, Any] = {}
+        filtered = None
         try:
             _check_prompt(text, row.get(use.prompt), use.prompt)
             for ours, theirs, check in self._steering:
@@ -56,7 +57,9 @@ class RowParser:
             if self._sized:
                 _check_size(values.get("width"), values.get("height"), use)
             self._check_lane(row)
-        except BadRow as bad:
+            if self._filter and not problem:
+                filtered = self._filter.problem(text, use.prompt)
+        except (BadRow, Undecided) as bad:
             problem, values = bad.problem, {}
             if len(text.encode()) > MAX_PROMPT_BYTES:
                 text = clip(text, KEPT_CHARACTERS)
@@ -66,7 +69,7 @@ class RowParser:
             text=text,
             columns=carried,
             problem=problem,
-            filtered=self._filter.problem(text, use.prompt) if self._filter and not problem else None,
+            filtered=filtered,
             stripped=stripped,
             **values,
         )

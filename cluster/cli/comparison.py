@@ -74,10 +74,10 @@ def _draw(outputs: "list[Output]", prompts: int, output: Path, image_format: "Im
     from actors.contact_sheet import draw
     from actors.encoding import encode
     from actors.settings import EncodingSettings
-    from actors.storage.folder import FolderBucket
+    from actors.storage.lone_file import write_file
     from jobs.lineup import line_up
 
     found = line_up(outputs, prompts)
     data = encode(draw(found.sheet), EncodingSettings(format=image_format))
-    FolderBucket(output.absolute().parent).put(output.name, data)
+    write_file(output.absolute(), data)
     return found.missing, len(found.sheet.columns), len(found.sheet.rows)

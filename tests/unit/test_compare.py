@@ -111,7 +111,9 @@ def test_a_job_is_drawn_with_the_images_that_it_would_make_and_its_output_is_lef
         return drive(order.spec).ends[-1][0]
 
     monkeypatch.setattr(generate, "follow", in_this_process)
+    before = set(tmp_path.iterdir())
     said = lightmill("compare", job, "--prompts", "3", "--output", tmp_path / "seen.webp", "--json")
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "seen.webp"}
     assert (said.status, said.json["prompts"], said.json["models"], said.json["missing"]) == (0, 3, 2, 0)
     with Image.open(io.BytesIO((tmp_path / "seen.webp").read_bytes())) as image:
         assert image.format == "WEBP"

@@ -6,6 +6,7 @@ import pkgutil
 import re
 import runpy
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -13,9 +14,11 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from actors.models.card import License, ModelCard
+from actors.models.kinds import Tier
 from actors.models.registry import load_card
 from actors.records import SAMPLE_SCHEMA
 from actors.settings import (
+    UNKNOWN,
     CheckSettings,
     EncodingSettings,
     FilterSettings,
@@ -114,6 +117,11 @@ def test_the_card_on_the_models_page_is_one(tmp_path):
 def test_the_metadata_page_has_every_column_with_its_type():
     rows = [(row[0].strip("`"), row[1]) for row in table(section(page("metadata.md"), "Columns"))]
     assert rows == [(field.name, str(field.type)) for field in SAMPLE_SCHEMA]
+
+
+def test_the_metadata_page_says_what_a_tier_is():
+    (said,) = (row[2] for row in table(section(page("metadata.md"), "Columns")) if row[0] == "`model_tier`")
+    assert set(re.findall("`([a-z]+)`", said)) == {*get_args(Tier), UNKNOWN}
 
 
 def test_the_metadata_page_has_every_column_of_the_index():

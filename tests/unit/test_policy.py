@@ -23,8 +23,12 @@ from pipelines import copy_of_tiny, save_with_safety_checker
 ANYTHING = ("sfw", "general", "anime", "unrestricted", "clean", "unknown")
 
 
+def settings(model, **words):
+    return ModelSettings(model=str(model), **words)
+
+
 def refused(model, **policy):
-    return [problem.message for problem in breaches(PolicySettings(**policy), str(model))]
+    return [problem.message for problem in breaches(PolicySettings(**policy), settings(model))]
 
 
 @pytest.mark.parametrize("card", shipped_cards(), ids=lambda card: card.name)
@@ -41,7 +45,7 @@ def test_every_card_passes_where_it_is_named_and_only_there(card):
 
 
 def test_the_line_of_the_card_says_so():
-    (problem,) = breaches(PolicySettings(tiers=("clean",)), "stable-diffusion-1-5")
+    (problem,) = breaches(PolicySettings(tiers=("clean",)), settings("stable-diffusion-1-5"))
     assert problem.code == "LM1230"
     assert problem.message == "stable-diffusion-1-5 is of the general tier, which the job's policy does not allow"
     path, _, number = problem.where.rpartition(":")
@@ -50,7 +54,7 @@ def test_the_line_of_the_card_says_so():
 
 
 def test_a_condition_of_commercial_use_is_said():
-    (problem,) = breaches(PolicySettings(commercial=True), "flux-1-dev")
+    (problem,) = breaches(PolicySettings(commercial=True), settings("flux-1-dev"))
     (card,) = (card for card in shipped_cards() if card.name == "flux-1-dev")
     assert problem.message.startswith(f"flux-1-dev allows commercial use under conditions ({card.license.id}")
     assert card.license.conditions.rstrip(".") in problem.message
@@ -66,10 +70,12 @@ def test_what_is_unknown_must_be_named(model):
 
 
 def test_a_job_without_a_policy_is_told_what_is_unknown():
-    (note,) = unknowns(PolicySettings(), "/models/sd")
+    (note,) = unknowns(PolicySettings(), settings("/models/sd"))
     assert (note.code, note.severity) == ("LM1232", "note")
     assert (
-        list(unknowns(PolicySettings(), "tiny")) == list(unknowns(PolicySettings(tiers=("clean",)), "/models/sd")) == []
+        list(unknowns(PolicySettings(), settings("tiny")))
+        == list(unknowns(PolicySettings(tiers=("clean",)), settings("/models/sd")))
+        == []
     )
 
 
@@ -78,8 +84,67 @@ def test_a_card_of_ones_own_is_held_to_the_policy_too(tmp_path):
     card |= {"training_data": "None.", "id": "./sd", "sizes": [[64, 64]], "pipeline": "StableDiffusionPipeline"}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(card, sort_keys=False))
-    (problem,) = breaches(PolicySettings(tiers=("clean", "sfw")), str(path))
+    (problem,) = breaches(PolicySettings(tiers=("clean", "sfw")), settings(str(path)))
     assert (problem.where, problem.value) == (f"{path}:4", "tier: anime")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ({"loras": ["someone/nsfw-lora"]}, "someone/nsfw-lora (loras[0])"),
+        ({"vae": "x/y"}, "x/y (vae)"),
+        ({"vae": "tiny"}, "tiny (vae)"),  # a folder of that name: parts are not called by cards
+        ({"textual_inversions": ["./bad-hands.safetensors"]}, "./bad-hands.safetensors (textual_inversions[0])"),
+        ({"revision": "refs/pr/13"}, "stable-diffusion-2-1"),
+        ({"file": "other.safetensors"}, "stable-diffusion-2-1"),
+    ],
+)
+def test_what_no_card_speaks_of_is_unknown(words, named):
+    policy = PolicySettings(tiers=("sfw", "general", "clean"), licenses=("openrail++",))
+    plain = settings("stable-diffusion-2-1")
+    assert list(breaches(policy, plain)) == []
+    tier, license_ = breaches(policy, settings("stable-diffusion-2-1", **words))
+    assert tier.message == f"{named} is of the unknown tier, which the job's policy does not allow"
+    assert license_.message.startswith(f"{named} has the licence unknown")
+    by_name = PolicySettings(tiers=(*policy.tiers, "unknown"), licenses=(*policy.licenses, "unknown"))
+    assert list(breaches(by_name, settings("stable-diffusion-2-1", **words))) == []
+
+
+def test_a_part_with_a_card_is_held_to_it_and_config_and_tokenizer_draw_nothing():
+    policy = PolicySettings(tiers=("clean",))
+    (card,) = (card for card in shipped_cards() if card.name == "stable-diffusion-1-5")
+    assert list(breaches(policy, settings("tiny", config="x/y", tokenizer="x/y"))) == []
+    (problem,) = breaches(policy, settings("tiny", vae=card.id))
+    assert problem.message.startswith(f"{card.id} (vae) is of the general tier")
+    assert problem.value == "tier: general"
+
+
+def test_a_checkpoint_with_another_hash_than_its_cards_is_unknown(tmp_path):
+    card = {"name": "mine", "title": "Mine", "use": "Trying.", "tier": "clean", "license": "CC0-1.0"}
+    card |= {"training_data": "None.", "id": "./sd", "sizes": [[64, 64]], "pipeline": "StableDiffusionPipeline"}
+    card |= {"format": "single_file", "file": "x.safetensors", "sha256": "a" * 64}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(card, sort_keys=False))
+    policy = PolicySettings(tiers=("clean",))
+    assert list(breaches(policy, settings(path, file="x.safetensors", sha256="A" * 64))) == []
+    (problem,) = breaches(policy, settings(path, sha256="b" * 64))
+    assert (problem.where, problem.value) == (str(path), "its `sha256` is not that of its card")
+
+
+def test_everything_against_a_job_is_said_at_once(tmp_path):
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("- no map\n")
+    models = [{"model": "stable-diffusion-1-5", "revision": "main"}, {"model": str(broken)}, {"model": "tiny"}]
+    spec = make_spec(
+        tmp_path, ["", "a fox"], models=models, policy={"tiers": ["sfw"]}, limits={"max_failed_share": 0.0}
+    )
+    with pytest.raises(InputError) as caught:
+        make_promise(open_bucket(spec.output), RunOrder(spec=spec, frozen=True, check="all"), lambda text: None)
+    assert {problem.code for problem in caught.value.problems} == {"LM1208", "LM1223", "LM1230", "LM1023", "LM1003"}
+    spec = spec.model_copy(update={"prompts": str(tmp_path / "nowhere.csv")})
+    with pytest.raises(InputError) as caught:
+        make_promise(open_bucket(spec.output), RunOrder(spec=spec, frozen=True), lambda text: None)
+    assert {problem.code for problem in caught.value.problems} == {"LM1208", "LM1223", "LM1230", "LM1000"}
 
 
 def test_a_tier_that_is_none_is_refused():

@@ -1,21 +1,16 @@
 """Images are made again from their rows, and compared: identical, within rounding, different; found by id and key."""
 
-import hashlib
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from actors import metadata
 from actors.device import Device
 from actors.encoding import decode, encode
-from actors.likeness import likeness
 from actors.settings import EncodingSettings
 from actors.storage.opening import open_bucket
 from builders import QuietLeash, finished, make_spec, make_table, read_rows
 from commands import lightmill
-from jobs.finding import compare
 from jobs.lookup import Lookup
 from jobs.manifest import Manifest
 from jobs.order import ReproduceOrder
@@ -70,6 +65,7 @@ def test_one_image_out_of_a_batch_of_eight_is_made_again_to_the_byte(birds, tmp_
     assert row["batch_size"] == 8
     stored = open_bucket(birds.output).read(row["file"], row["file_offset"], row["file_length"])
     assert (tmp_path / "heron.png").read_bytes() == stored
+    assert list(tmp_path.iterdir()) == [tmp_path / "heron.png"]
 
 
 def test_all_images_of_batches_of_several_sizes_are_identical(birds):
@@ -200,60 +196,6 @@ def test_shards_that_are_not_there_hold_nothing(waves):
     open_bucket(waves.output).delete("metadata/000000001.parquet")
     assert keys(waves, "5") == []
     assert len([row for rows in lookup(waves).sample(10) for row in rows]) == 6
-
-
-def test_a_request_to_stop_is_heard(waves):
-    leash = QuietLeash()
-    leash.stopping.set()
-    assert reproduce(ReproduceOrder(output=waves.output, storage=waves.storage), leash) == 130
-    assert leash.ends == [(130, {"message": "stopped"})]
-
-
-@pytest.mark.parametrize(
-    ("format", "level", "verdict"), [("png", 2, "rounding"), ("png", 3, "different"), ("jpeg", 3, "rounding")]
-)
-def test_the_bounds_of_rounding(memory_image, format, level, verdict):  # noqa: A002
-    bucket, row, pixels = memory_image(format)
-    pixels[0, 0, 0] += level
-    finding = compare(bucket, row, row, encode(pixels, EncodingSettings(format="png")))
-    assert (finding.verdict, finding.likeness.max_difference) == (verdict, level)
-
-
-def test_a_low_psnr_is_different_however_small_the_steps(memory_image):
-    bucket, row, pixels = memory_image("png")
-    finding = compare(bucket, row, row, encode(pixels + np.uint8(2), EncodingSettings(format="png")))
-    assert (finding.verdict, finding.likeness.max_difference) == ("different", 2)
-    assert finding.likeness.psnr == pytest.approx(10 * np.log10(255**2 / 4))
-
-
-def test_equal_pixels_in_other_bytes_are_rounding(memory_image):
-    bucket, row, pixels = memory_image("png")
-    finding = compare(bucket, row, row, encode(pixels, EncodingSettings(format="webp")))
-    assert (finding.verdict, finding.to_dict()["max_difference"], finding.to_dict()["psnr"]) == ("rounding", 0, None)
-    json.dumps(finding.to_dict(), allow_nan=False)
-
-
-@pytest.fixture
-def memory_image(waves):
-    """A stored image, its row, and its pixels; the row says that its format is this one."""
-
-    def stored(format):  # noqa: A002
-        row = read_rows(waves)["000000000000-0000-00"]
-        pixels = decode(image_file(waves, 0).read_bytes()) // 2
-        bucket = open_bucket(waves.output)
-        data = encode(pixels, EncodingSettings(format="png"))
-        bucket.put("images/x.png", data)
-        digest = hashlib.sha256(data).hexdigest()
-        place = {"file": "images/x.png", "file_offset": 0, "file_length": len(data), "sha256": digest}
-        return bucket, {**row, **place, "format": format}, pixels.copy()
-
-    return stored
-
-
-def test_psnr_of_one_level_everywhere():
-    grey = np.full((4, 4, 3), 100, np.uint8)
-    assert likeness(grey, grey + np.uint8(1)).psnr == pytest.approx(48.13, abs=0.01)
-    assert likeness(grey, grey).psnr == np.inf
 
 
 def test_the_command_speaks_of_one_image_and_of_many(waves):
