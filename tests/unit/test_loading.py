@@ -113,11 +113,13 @@ def test_a_scheduler_is_the_one_of_diffusers_and_keeps_the_prediction_type(veloc
     np.testing.assert_array_equal(model.generate(make_batch(requests[1], size=2)).pixels[0], pixels[1])
 
 
-def test_a_card_knows_what_weights_do_not_say(velocity, folder, tmp_path):
+@pytest.mark.parametrize("scheduler", [{"name": "DDIMScheduler"}, None])
+def test_a_card_knows_what_weights_do_not_say(velocity, folder, tmp_path, scheduler):
     card = tmp_path / "mine.yaml"
     words = yaml.safe_load((resources.files("actors.models") / "cards" / "tiny.yaml").read_text())
     place = {"name": "mine", "id": str(folder), "format": "folder"}
-    card.write_text(yaml.safe_dump({**words, **place, "prediction_type": "v_prediction"}))
+    how = {"prediction_type": "v_prediction", "scheduler": scheduler}
+    card.write_text(yaml.safe_dump({**words, **place, **how}))
 
     model = load(card)
 
