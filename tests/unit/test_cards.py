@@ -251,3 +251,9 @@ def test_any_fields_make_a_card_or_problems_that_name_them(tmp_path_factory, cha
     assert (card is None) == bool(problems)
     assert all(problem.code == "LM1208" and problem.message and problem.where and problem.help for problem in problems)
     assert card is None or ModelCard.model_validate(card.model_dump(mode="json")) == card
+
+
+def test_what_its_authors_forbid_beyond_the_licence_of_the_hub_is_forbidden():
+    license_ = find_card("Laxhar/noobai-XL-Vpred-1.0").license
+
+    assert (license_.id, license_.commercial, license_.share_alike) == ("noobai-xl", "forbidden", True)
