@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from actors.errors import InputError, Problem
+from actors.models.card import HUB_ID, VARIANTS
 from actors.models.registry import close_to
 from actors.settings import WeightsSettings
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TEXTS = ("*.json", "*.txt", "*.model")
-_VARIANTS = ("*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.ema.*")
-"""Second copies of the same weights."""
+_TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def is_on_hub(settings: WeightsSettings) -> bool:
@@ -107,7 +105,7 @@ def _snapshot(settings: WeightsSettings, patterns: list[str]) -> Path:
                 settings.model,
                 revision=settings.revision,
                 allow_patterns=patterns,
-                ignore_patterns=None if settings.file else list(_VARIANTS),
+                ignore_patterns=None if settings.file else list(VARIANTS),
                 local_files_only=constants.HF_HUB_OFFLINE,
             )
         )

@@ -1,6 +1,7 @@
 """What a job may put into a model, and the files that it may load one from: the pictures are diffusers' own."""
 
 import json
+import shutil
 from importlib import resources
 from pathlib import Path
 
@@ -240,7 +241,7 @@ class Canary:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".bin"])
+@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".bin", ".CKPT", ".model", ".SAFETENSORS", ""])
 def test_a_pickle_that_runs_code_runs_none(checkpoints, tmp_path, suffix):
     _, folders = checkpoints
     canary, file = tmp_path / "canary", tmp_path / f"evil{suffix}"
@@ -455,6 +456,35 @@ def test_loras_act_together_by_their_weights(folder, tmp_path):
         (0.8, weights_sha256(one)),
         (-0.5, weights_sha256(other)),
     ]
+@pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "diffusion_pytorch_model.BIN"])
+def test_a_vae_that_would_be_read_from_a_pickle_needs_permission(folder, vae, tmp_path, name):
+    copy = shutil.copytree(vae[0] / "folder", tmp_path / "vae")
+    (copy / "diffusion_pytorch_model.safetensors").rename(copy / "diffusion_pytorch_model.fp16.safetensors")
+    torch.save(vae[1].state_dict(), copy / name)
+
+    assert refused(folder, vae=str(copy))[0][0] == "LM1204"
+
+
+@pytest.mark.parametrize("part", ["vae", "textual_inversions"])
+def test_a_pickle_is_not_read_in_place_of_safetensors_of_another_name(folder, vae, tmp_path, part):
+    place, module = vae
+    copy = shutil.copytree(place / "folder", tmp_path / "part")
+    (copy / "diffusion_pytorch_model.safetensors").rename(copy / "other.safetensors")
+    torch.save(module.state_dict(), copy / "diffusion_pytorch_model.bin")
+    torch.save({"<mine>": torch.zeros(32)}, copy / "learned_embeds.bin")
+
+    assert refused(folder, **{part: str(copy) if part == "vae" else [str(copy)]})[0][0] == "LM1222"
+
+
+def test_what_other_programs_leave_in_a_cache_is_not_of_the_model(folder, tmp_path):
+    copy = copy_of_tiny(folder, tmp_path / "cached")
+    shutil.copy(*(copy / "unet" / f"diffusion_pytorch_model{variant}.safetensors" for variant in ("", ".fp16")))
+    sharded = copy / "unet" / "diffusion_pytorch_model.fp16-00001-of-00002.safetensors"
+    sharded.write_bytes(b"half of it")
+
+    assert weights_sha256(copy) == weights_sha256(folder)
+
+
 
 
 def test_an_embedding_brings_its_word(folder, tmp_path):
