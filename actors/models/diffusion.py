@@ -49,7 +49,7 @@ class DiffusersModel:
         self._pipeline = _place(pipeline, self._device)
         checker = SafetyChecker.taken_from(self._pipeline, required=safety_checker == "required")
         self._checker = None if safety_checker == "off" else checker
-        self._clip_skip = settings.clip_skip
+        self._clip_skip = settings.clip_skip or None
         self._defaults = parameters(type(self._pipeline))
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
         self._prompt_tokens = _prompt_tokens(facts, self._defaults)
