@@ -48,6 +48,9 @@ def set_scheduler(pipeline: diffusers.DiffusionPipeline, name: str | None) -> di
     if name is None:
         return {}
     own = pipeline.scheduler
+    if own.config.get("use_flow_sigmas") or own.config.get("prediction_type") == "flow_prediction":
+        message = f"the model follows a flow in a way of its own ({type(own).__name__})"
+        raise InputError(_unusable(name, message, "leave scheduler out"))
     chosen = _for_flow(name, own) if hasattr(own.config, "shift") else SCHEDULERS[name]
     scheduler_class = getattr(diffusers, chosen.class_name)
     if missing := [library for library in getattr(scheduler_class, "_backends", ()) if library != "torch"]:
