@@ -73,6 +73,8 @@ class ModelSettings(WeightsSettings):
 
     mirror: Annotated[str, Field(min_length=1)] | None = None
     """A prefix that `lightmill models mirror` filled: where the model's weights come from instead of the hub."""
+    mirror_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Of the mirror's `sha256.json`. Left out: as it is when the job begins."""
     config: Part | None = None
     """Of a single file: what it was trained as, by a name of ours or a folder that diffusers saved."""
     tokenizer: Part | None = None

@@ -43,7 +43,11 @@ def arrive(settings: WeightsSettings, what: str = "model", *, texts: bool = Fals
     Raises `InputError`: LM1201 there is none; and what `hub.download` and `mirror.fetch` do.
     """
     if isinstance(settings, ModelSettings) and settings.mirror:
-        return mirror.fetch(settings.mirror) / (settings.file or "")
+        path = mirror.fetch(settings.mirror, settings.mirror_sha256) / (settings.file or "")
+        if not path.exists():
+            message = f"the mirror {settings.mirror} has no {settings.file}"
+            raise InputError(Problem("LM1201", message, help="correct `file`, or fill the mirror with it"))
+        return path
     if hub.is_on_hub(settings):
         return hub.outline(settings) if texts else hub.download(settings)
     path = Path(settings.model).expanduser() / (settings.file or "")

@@ -15,7 +15,7 @@ from actors.models.configs import config_folder, named_config, tokenizer_folder
 from actors.models.facts import describe_model, locate_model
 from actors.models.hub import cache_folder
 from actors.models.loading import load_model
-from actors.models.mirror import fill
+from actors.models.mirror import fill, list_sha256
 from actors.models.registry import find_card
 from actors.models.revisions import look_up, pinned
 from actors.models.tiny import tiny_folder
@@ -257,7 +257,7 @@ def mirror(request, tmp_path):
 
 
 def test_a_mirror_takes_the_place_of_the_hub(hub, mirror, monkeypatch):
-    assert fill(locate_model(settings(revision=COMMIT)).folder, mirror) > 10
+    assert fill(locate_model(settings(revision=COMMIT)).folder, mirror, settings(revision=COMMIT)) > 10
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.asked.clear()
 
@@ -265,13 +265,48 @@ def test_a_mirror_takes_the_place_of_the_hub(hub, mirror, monkeypatch):
 
     assert model.info.weights_sha256 == weights_sha256(tiny_folder())
     assert hub.asked == []
-    assert look_up([settings(mirror=mirror)], frozen=True) == {}
+    assert look_up([settings(mirror=mirror)], frozen=True) == {mirror: list_sha256(mirror)}
+
+
+def test_a_mirror_that_is_filled_anew_is_another(hub, tmp_path):
+    mirror = str(tmp_path / "mirror")
+    fill(locate_model(settings(revision=COMMIT)).folder, mirror, settings(revision=COMMIT))
+    known = json.loads((tmp_path / "mirror" / "sha256.json").read_text())
+    words = pinned(settings(mirror=mirror), look_up([settings(mirror=mirror)]))
+    assert (known["model"], known["revision"]) == (MODEL, COMMIT)
+    assert locate_model(words).width == 64
+
+    (tmp_path / "readme.txt").write_text("something else")
+    fill(tmp_path / "readme.txt", mirror, settings())
+
+    assert refused(locate_model, words)[0] == "LM1220"
+
+
+def test_a_file_keeps_its_place_in_a_mirror(hub, tmp_path):
+    mirror = str(tmp_path / "mirror")
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(b"weights")
+    words = settings(file="sub/x.safetensors", mirror=mirror)
+
+    fill(file, mirror, words)
+
+    assert arrive(words).read_bytes() == b"weights"
+    assert refused(arrive, settings(file="x.safetensors", mirror=mirror)) == (
+        "LM1201",
+        f"the mirror {mirror} has no x.safetensors",
+    )
+
+
+def test_a_list_without_hashes_is_no_mirror(hub, tmp_path):
+    (tmp_path / "sha256.json").write_text('{"schema_version": 1, "files": {"x.safetensors": {"size": 3}}}')
+
+    assert refused(arrive, settings(mirror=str(tmp_path)))[0] == "LM1201"
 
 
 def test_a_mirror_that_was_tampered_with_is_refused(hub, tmp_path):
     mirror = str(tmp_path / "mirror")
     assert refused(locate_model, settings(mirror=mirror)) == ("LM1201", f"{mirror} is not the mirror of a model")
-    fill(locate_model(settings(revision=COMMIT)).folder, mirror)
+    fill(locate_model(settings(revision=COMMIT)).folder, mirror, settings(revision=COMMIT))
     weights = tmp_path / "mirror" / "unet" / "diffusion_pytorch_model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
