@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from actors.errors import InputError, Problem
 from actors.models.card import HUB_ID, VARIANTS
@@ -179,6 +179,8 @@ def _told(settings: WeightsSettings) -> Iterator[None]:
         message = f"{_name(settings)} cannot be looked up here, as {error.name} is not installed"
         help_ = "`pip install 'lightmill[worker]'`"
         raise InputError(Problem("LM1224", message, help=help_)) from error
+    # The bases are OSError and whatever the HTTP client beneath raises where nobody answers.
+    failures = cast("tuple[type[Exception], ...]", (errors.OfflineModeIsEnabled, *errors.HfHubHTTPError.__bases__))
     try:
         yield
     except errors.HFValidationError as error:
@@ -196,8 +198,7 @@ def _told(settings: WeightsSettings) -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         message = f'model "{settings.model}" is not on the hub, or is private{_hint(settings)}'
         raise InputError(Problem("LM1201", message, help="correct the name, or set HF_TOKEN")) from error
-    except (errors.OfflineModeIsEnabled, *errors.HfHubHTTPError.__bases__) as error:
-        # The bases are OSError and whatever the HTTP client beneath raises where nobody answers.
+    except failures as error:
         _away(f"{_name(settings)} is not on this machine", error, _hint(settings))
 
 
