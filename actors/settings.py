@@ -73,6 +73,8 @@ class ModelSettings(WeightsSettings):
 
     mirror: Annotated[str, Field(min_length=1)] | None = None
     """A prefix that `lightmill models mirror` filled: where the model's weights come from instead of the hub."""
+    mirror_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Of the mirror's `sha256.json`. Left out: as it is when the job begins."""
     config: Part | None = None
     """Of a single file: what it was trained as, by a name of ours or a folder that diffusers saved."""
     tokenizer: Part | None = None
@@ -81,8 +83,8 @@ class ModelSettings(WeightsSettings):
     """Another VAE than the model's own: a diffusers folder or a single file."""
     loras: tuple[Annotated[LoraSettings, BeforeValidator(_by_name)], ...] = ()
     textual_inversions: tuple[Annotated[TextualInversionSettings, BeforeValidator(_by_name)], ...] = ()
-    clip_skip: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Layers at the end of the text encoder that are left out, as diffusers counts: 1 is what others call 2."""
+    clip_skip: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Layers at the end of the text encoder that are left out, as diffusers counts: 1 is what others call 2, 0 none."""
     scheduler: str | None = None
     """By a name of `actors.models.schedulers`, such as `dpm++ 2m karras`."""
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None

@@ -23,7 +23,7 @@ KEY = "manifest.json"
 FREE = {"name", "output", "storage", "limits", "prompts"}
 """Fields of a job that may differ from one run to the next: they change neither the pictures nor their places. The
 table is held to its identity instead of to the words that named it."""
-FREE_OF_A_MODEL = {"workers", "gpus_per_worker", "threads", "mirror"}
+FREE_OF_A_MODEL = {"workers", "gpus_per_worker", "threads", "mirror", "mirror_sha256"}
 
 Table = Annotated[
     PromptTable,
@@ -45,7 +45,7 @@ class Manifest(Settings):
     threads: tuple[int, ...]
     """CPU threads of a worker, lane by lane: chosen at the first run where the job left it open."""
     commits: dict[str, str] = Field(default_factory=dict)
-    """What the revisions of the job's models stood for at the first run, by `hub id@revision`."""
+    """What the revisions and mirrors of the job's models stood for at the first run, by `hub id@revision` and URL."""
     rows: int
     images: int
     shards: int

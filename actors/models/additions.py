@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from actors.errors import InputError, Problem
-from actors.models.trust import verify, weights_sha256
+from actors.models.trust import has_pickles, verify, weights_sha256
 from actors.models.weights import arrive
 from actors.settings import LoraSettings, ModelSettings, TextualInversionSettings, WeightsSettings
 
@@ -53,8 +53,15 @@ def _vae(pipeline: diffusers.DiffusionPipeline, path: Path, dtype: torch.dtype) 
         # Built as the model's own, since a file of numbers does not say how.
         return _vae_from_file(pipeline, path, dtype)
     folder = path / "vae" if (path / "vae" / "config.json").is_file() else path
-    loaded: torch.nn.Module = own.from_pretrained(str(folder), local_files_only=True, dtype=dtype)
+    loaded: torch.nn.Module = own.from_pretrained(
+        str(folder), local_files_only=True, use_safetensors=_use_safetensors(path), dtype=dtype
+    )
     return loaded
+
+
+def _use_safetensors(path: Path) -> bool | None:
+    """None, which lets diffusers choose, only for what the job permits."""
+    return None if has_pickles(path) else True
 
 
 def _vae_from_file(pipeline: diffusers.DiffusionPipeline, path: Path, dtype: torch.dtype) -> torch.nn.Module:
@@ -76,8 +83,10 @@ def _add_loras(pipeline: diffusers.DiffusionPipeline, loras: tuple[LoraSettings,
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # a second one is what was asked for
             path = arrive(lora)
             place, file = (path, None) if path.is_dir() else (path.parent, path.name)
-            pipeline.load_lora_weights(str(place), weight_name=file, adapter_name=names[-1], local_files_only=True)
-    pipeline.set_adapters(names, [lora.weight for lora in loras])
+            how = {"weight_name": file, "use_safetensors": _use_safetensors(path), "local_files_only": True}
+            pipeline.load_lora_weights(str(place), adapter_name=names[-1], **how)
+            # One for another model leaves no adapter behind, which only shows here.
+            pipeline.set_adapters(names, [lora.weight for lora in loras[: len(names)]])
 
 
 def _add_inversion(pipeline: diffusers.DiffusionPipeline, settings: TextualInversionSettings) -> list[str]:
@@ -86,7 +95,8 @@ def _add_inversion(pipeline: diffusers.DiffusionPipeline, settings: TextualInver
     with _blaming("textual_inversions", settings):
         path = arrive(settings)
         if getattr(pipeline, "text_encoder_2", None) is None:
-            pipeline.load_textual_inversion(str(path), token=settings.token, local_files_only=True)
+            how = {"use_safetensors": _use_safetensors(path), "local_files_only": True}
+            pipeline.load_textual_inversion(str(path), token=settings.token, **how)
         else:
             _add_to_both(pipeline, path, settings.token)
     return sorted(set(pipeline.tokenizer.get_vocab()) - before)

@@ -24,9 +24,17 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PATH = ("./", "../", "~", "/")
 """How a path begins, where a hub id could stand as well."""
 PICKLES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl"})
-"""Suffixes of weights that run code when they are loaded."""
+"""Suffixes of weights in a folder that run code when they are loaded."""
+VARIANTS = ("*.fp16[.-]*", "*.bf16[.-]*", "*.non_ema[.-]*", "*.ema[.-]*")
+"""Second copies of the same weights, which nothing here reads."""
 _RECALLED: Mapping[str, Certainty] = {"default": "recalled"}
 _LICENSES = Path(__file__).with_name("licenses.yaml")
+
+
+def is_pickle_file(name: str) -> bool:
+    """Whether a single file of this name is read as a pickle. `.safetensors` is the one ending, in just these letters,
+    that diffusers takes for something else."""
+    return Path(name).suffix != ".safetensors"
 
 
 class Weights(Settings):
@@ -64,7 +72,7 @@ class Weights(Settings):
             raise ValueError("an id, unless its format is built_in")
         if (self.file is not None) != (self.format == "single_file"):
             raise ValueError("a file where its format is single_file, and only there")
-        if self.file is not None and self.pickle != (Path(self.file).suffix in PICKLES):
+        if self.file is not None and self.pickle != is_pickle_file(self.file):
             raise ValueError(f"pickle: {str(not self.pickle).lower()} for {self.file}")
         if self.sha256 and self.file is None:
             raise ValueError("no sha256 where it names no file")

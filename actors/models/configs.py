@@ -39,12 +39,22 @@ def config_folder(settings: ModelSettings, file: Path) -> Path:
     return folder
 
 
+def named_config(settings: ModelSettings) -> Path:
+    """The folder of the job's `config`, for a file that is not here yet. Raises `InputError` (LM1221) without one."""
+    folder = _named(settings)
+    if folder is None:
+        message = f"{settings.file} of {settings.model} does not say what it is before it is here"
+        help_ = f"name what it was trained from: `config:` {', '.join(CONFIGS)}, or a folder"
+        raise InputError(Problem("LM1221", message, help=help_))
+    return folder
+
+
 def _named(settings: ModelSettings) -> Path | None:
     if settings.config is None:
         return None
     if settings.config.model in CONFIGS:
         return _SHIPPED / settings.config.model
-    folder = arrive(settings.config, "config")
+    folder = arrive(settings.config, "config", texts=True)
     if not (folder / "model_index.json").is_file():
         known = ", ".join(CONFIGS)
         raise InputError(
@@ -92,7 +102,7 @@ def tokenizer_folder(settings: ModelSettings, config: Path) -> Path | None:
                 help="name a folder that has it, or a hub id: `tokenizer: openai/clip-vit-large-patch14`",
             )
         )
-    folder = arrive(settings.tokenizer, "tokenizer")
+    folder = arrive(settings.tokenizer, "tokenizer", texts=True)
     folder = next((place for place in (folder, folder / "tokenizer") if _has_vocabulary(place)), None) or folder
     if not _has_vocabulary(folder):
         message = f"the tokenizer {settings.tokenizer.model} has neither vocab.json nor tokenizer.json"

@@ -3,7 +3,7 @@
 import gc
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
 import diffusers
@@ -49,8 +49,9 @@ class DiffusersModel:
         self._pipeline = _place(pipeline, self._device)
         checker = SafetyChecker.taken_from(self._pipeline, required=safety_checker == "required")
         self._checker = None if safety_checker == "off" else checker
-        self._clip_skip = settings.clip_skip
+        self._clip_skip = settings.clip_skip or None
         self._defaults = parameters(type(self._pipeline))
+        self._guidance = guidance_parameter(self._defaults)
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
         self._prompt_tokens = _prompt_tokens(facts, self._defaults)
         self._decoded_finite: list[torch.Tensor] = []
@@ -114,7 +115,7 @@ class DiffusersModel:
             "height": first.height,
             "width": first.width,
             "num_inference_steps": first.num_inference_steps,
-            "guidance_scale": first.guidance_scale,
+            self._guidance: first.guidance_scale,
             # Noise from the CPU is the same for every device.
             "generator": [torch.Generator("cpu").manual_seed(request.seed) for request in requests],
             "clip_skip": self._clip_skip,
@@ -122,7 +123,8 @@ class DiffusersModel:
         }
         # Batches hold either images with a negative prompt or images without: where there is none, SDXL takes zeros,
         # which is not what it makes of an empty text.
-        if any(request.negative_prompt for request in requests):
+        # And true_cfg_scale does nothing where there is none.
+        if self._guidance == "true_cfg_scale" or any(request.negative_prompt for request in requests):
             arguments["negative_prompt"] = [request.negative_prompt for request in requests]
         return {name: value for name, value in arguments.items() if name in self._defaults}
 
@@ -137,7 +139,7 @@ class DiffusersModel:
     def _describe(self, facts: ModelFacts, threads: int) -> ModelInfo:
         assert facts.folder is not None
         steps = facts.num_inference_steps or self._defaults.get("num_inference_steps")
-        guidance = facts.guidance_scale if facts.guidance_scale is not None else self._defaults.get("guidance_scale")
+        guidance = facts.guidance_scale if facts.guidance_scale is not None else self._defaults.get(self._guidance)
         on_gpu = self._device.type == "cuda"
         return ModelInfo(
             model=facts.model,
@@ -180,6 +182,14 @@ def _place(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> diffu
 
 def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def guidance_parameter(defaults: Mapping[str, Any]) -> str:
+    """What the pipeline calls a job's `guidance_scale`. With Qwen-Image that is `true_cfg_scale`, and its
+    guidance_scale, which has no default, is for distilled models; FLUX has both, and is made for the latter.
+    """
+    is_true = "true_cfg_scale" in defaults and not isinstance(defaults.get("guidance_scale"), (int, float))
+    return "true_cfg_scale" if is_true else "guidance_scale"
 
 
 def _prompt_tokens(facts: ModelFacts, defaults: dict[str, Any]) -> int | None:

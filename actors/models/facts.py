@@ -9,7 +9,7 @@ from pathlib import Path
 
 from actors.errors import InputError, Problem
 from actors.models.card import ModelCard
-from actors.models.configs import config_folder, refuse_config, tokenizer_folder
+from actors.models.configs import config_folder, named_config, refuse_config, tokenizer_folder
 from actors.models.fake import FakeOptions
 from actors.models.folder import native_size, read_index, refuse_gaps, widest_tokenizer
 from actors.models.hub import is_on_hub, outline
@@ -74,7 +74,7 @@ def describe_model(settings: ModelSettings) -> ModelFacts:
         if card.is_local:
             facts = _found_in(facts, with_card(settings, card))
     elif is_on_hub(settings) and not settings.mirror:
-        facts = _of_folder(settings, outline(settings))
+        facts = _of_folder(settings, named_config(settings) if settings.file else outline(settings))
     else:
         facts = _of_path(settings, arrive(settings))
     return _as_set(facts, settings)

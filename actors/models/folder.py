@@ -147,7 +147,7 @@ def _missing_weights(part: Path) -> list[str]:
     named = {file for index in part.glob("*.safetensors.index.json") for file in _shards(index)}
     if named:
         return sorted(file for file in named if not (part / file).is_file())
-    found = any(path.suffix in PICKLES or path.suffix == ".safetensors" for path in part.iterdir())
+    found = any(path.suffix.lower() in PICKLES or path.suffix == ".safetensors" for path in part.iterdir())
     return [] if found else ["*.safetensors"]
 
 

@@ -7,21 +7,19 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from actors.errors import InputError, Problem
+from actors.models.card import HUB_ID, VARIANTS
 from actors.models.registry import close_to
 from actors.settings import WeightsSettings
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TEXTS = ("*.json", "*.txt", "*.model")
-_VARIANTS = ("*.fp16.*", "*.bf16.*", "*.non_ema.*", "*.ema.*")
-"""Second copies of the same weights."""
+_TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def is_on_hub(settings: WeightsSettings) -> bool:
@@ -36,14 +34,10 @@ def commit_of(settings: WeightsSettings) -> str:
     Raises `InputError`: LM1201 there is none, LM1202 it is gated, LM1204 there are only pickles, LM1207 it wants to run
     code of its own, LM1224 the hub cannot be asked.
     """
-    try:
+    with _told(settings):
         from huggingface_hub import HfApi, constants
-    except ImportError as error:  # a driver alone, without what workers need
-        message = f"{_name(settings)} cannot be looked up here, as huggingface_hub is not installed"
-        help_ = "name a commit as its `revision`, or `pip install huggingface_hub`"
-        raise InputError(Problem("LM1224", message, help=help_)) from error
     if constants.HF_HUB_OFFLINE:
-        return _snapshot(settings, _patterns(settings)).name
+        return _snapshot(settings, [settings.file] if settings.file else [*_TEXTS]).name
     with _told(settings):
         found = HfApi().model_info(settings.model, revision=settings.revision)
     _refuse_files(settings, found)
@@ -64,16 +58,33 @@ def _refuse_files(settings: WeightsSettings, found: "ModelInfo") -> None:
 
 @functools.cache
 def _locks() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightmill" / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    return cache_folder("locks")
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of lightmill's in the user's cache. Raises `InputError` (LM1224) where it cannot be made."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightmill" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(_unwritable(error)) from error
     return folder
+
+
+def _unwritable(error: OSError) -> Problem:
+    message = f"models need a cache on this machine, and it cannot be written: {error.strerror}"
+    help_ = "set XDG_CACHE_HOME and HF_HOME to folders that can be written"
+    return Problem("LM1224", message, where=str(error.filename), help=help_)
 
 
 @contextmanager
 def one_at_a_time(name: str) -> Iterator[None]:
     """Held by one process of this machine. The others wait, and then find the work done."""
-    from filelock import FileLock
-
+    try:
+        from filelock import FileLock
+    except ImportError as error:
+        message = "models cannot be fetched here, as filelock is not installed"
+        raise InputError(Problem("LM1224", message, help="`pip install 'lightmill[worker]'`")) from error
     with FileLock(_locks() / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"):
         yield
 
@@ -94,20 +105,22 @@ def download(settings: WeightsSettings) -> Path:
 
 
 def outline(settings: WeightsSettings) -> Path:
-    """The folder of the repository without its weights: what can be said of it then is enough to plan with."""
-    return _snapshot(settings, list(_TEXTS))
+    """The folder of the repository without its weights: what can be said of it then is enough to plan with, and all
+    that there is of a tokenizer or a config."""
+    with one_at_a_time(f"outline of {_name(settings)}"):  # which does not wait for the weights
+        return _snapshot(settings, [*_TEXTS])
 
 
 def _snapshot(settings: WeightsSettings, patterns: list[str]) -> Path:
-    from huggingface_hub import constants, snapshot_download
-
     with _told(settings):
+        from huggingface_hub import constants, snapshot_download
+
         return Path(
             snapshot_download(
                 settings.model,
                 revision=settings.revision,
                 allow_patterns=patterns,
-                ignore_patterns=None if settings.file else list(_VARIANTS),
+                ignore_patterns=None if settings.file else list(VARIANTS),
                 local_files_only=constants.HF_HUB_OFFLINE,
             )
         )
@@ -116,9 +129,11 @@ def _snapshot(settings: WeightsSettings, patterns: list[str]) -> Path:
 def _patterns(settings: WeightsSettings) -> list[str]:
     if settings.file:
         return [settings.file]
-    kinds = [*_TEXTS, "*.safetensors", *(["*.bin"] if settings.allow_pickle else [])]
-    # `*` also stands for what has a slash in it: at the top, checkpoints double what the folders hold.
-    return [*(f"*/{kind}" for kind in kinds), *_TEXTS]
+    weights = ["*.safetensors", *(["*.bin"] if settings.allow_pickle else [])]
+    # `*` also stands for what has a slash in it. At the top of a pipeline, checkpoints double what its folders hold; at
+    # the top of anything else lie the weights of a VAE, a LoRA or an embedding.
+    is_pipeline = (_snapshot(settings, [*_TEXTS]) / "model_index.json").is_file()
+    return [*_TEXTS, *(f"*/{kind}" if is_pipeline else kind for kind in weights)]
 
 
 def _verify(settings: WeightsSettings, path: Path) -> None:
@@ -158,10 +173,21 @@ def _remember(stored: Path) -> None:
 @contextmanager
 def _told(settings: WeightsSettings) -> Iterator[None]:
     """The errors of huggingface_hub, in our words."""
-    from huggingface_hub import errors
-
+    try:
+        from huggingface_hub import errors
+    except ImportError as error:  # a laptop, without what workers need
+        message = f"{_name(settings)} cannot be looked up here, as {error.name} is not installed"
+        help_ = "`pip install 'lightmill[worker]'`"
+        raise InputError(Problem("LM1224", message, help=help_)) from error
+    # The bases are OSError and whatever the HTTP client beneath raises where nobody answers.
+    failures = cast("tuple[type[Exception], ...]", (errors.OfflineModeIsEnabled, *errors.HfHubHTTPError.__bases__))
     try:
         yield
+    except errors.HFValidationError as error:
+        message = f'"{settings.model}" is no id of the hub{_hint(settings)}'
+        raise InputError(Problem("LM1201", message, help="correct the name: someone/some-model")) from error
+    except PermissionError as error:
+        raise InputError(_unwritable(error)) from error
     except errors.GatedRepoError as error:
         message = f"{settings.model} is gated: its terms have to be accepted first"
         action = f"accept them at its page on the hub, and set HF_TOKEN where the workers run ({settings.model})"
@@ -172,7 +198,7 @@ def _told(settings: WeightsSettings) -> Iterator[None]:
     except errors.RepositoryNotFoundError as error:
         message = f'model "{settings.model}" is not on the hub, or is private{_hint(settings)}'
         raise InputError(Problem("LM1201", message, help="correct the name, or set HF_TOKEN")) from error
-    except (errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as error:
+    except failures as error:
         _away(f"{_name(settings)} is not on this machine", error, _hint(settings))
 
 

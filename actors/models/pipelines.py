@@ -15,10 +15,9 @@ from safetensors import SafetensorError
 
 from actors.errors import InputError, Problem
 from actors.models import additions, sampling
-from actors.models.card import PICKLES
 from actors.models.configs import assemble
 from actors.models.facts import ModelFacts
-from actors.models.trust import verify, weight_files
+from actors.models.trust import has_pickles, verify
 from actors.settings import ModelSettings
 
 
@@ -74,9 +73,9 @@ def _from_folder(
 ) -> diffusers.DiffusionPipeline:
     assert facts.folder is not None
     # With pickles the job has permitted them: both libraries then read them with `weights_only`.
-    pickles = any(file.suffix in PICKLES for file in weight_files(facts.folder))
+    use_safetensors = None if has_pickles(facts.folder) else True
     return pipeline_class.from_pretrained(
-        str(facts.folder), local_files_only=True, use_safetensors=None if pickles else True, dtype=dtype
+        str(facts.folder), local_files_only=True, use_safetensors=use_safetensors, dtype=dtype
     )
 
 

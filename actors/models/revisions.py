@@ -1,16 +1,18 @@
 """Revisions: which commits a job's models stand for. Looked up once, so that all its workers load the same."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from actors.errors import InputError, Problem
 from actors.models.hub import COMMIT, commit_of, is_on_hub
+from actors.models.mirror import LIST, list_sha256
 from actors.models.registry import find_card
 from actors.models.weights import with_card
 from actors.settings import ModelSettings, WeightsSettings
 
 Commits = Mapping[str, str]
-"""By `hub id@revision`, as the job and its cards have them."""
+"""By `hub id@revision`, as the job and its cards have them; the hash of its list by the URL of a mirror."""
 _Weights = TypeVar("_Weights", bound=WeightsSettings)
 
 
@@ -20,8 +22,16 @@ def look_up(models: Iterable[ModelSettings], *, frozen: bool = False) -> dict[st
     Raises `InputError` with all that is wrong: LM1208 a card that cannot be used, LM1223 such a revision where the job
     is frozen, and what `hub.commit_of` does.
     """
+    models = list(models)
     commits: dict[str, str] = {}
     problems: list[Problem] = []
+    for url in dict.fromkeys(words.mirror for words in models if words.mirror and not words.mirror_sha256):
+        if "://" not in url and not Path(url, LIST).is_file():
+            continue  # a folder of the workers' machines, or of nobody's, which they will say
+        try:
+            commits[url] = list_sha256(url)
+        except InputError as error:
+            problems += error.problems
     floating: list[WeightsSettings] = []
     for settings in models:
         try:
@@ -47,6 +57,7 @@ def pinned(settings: ModelSettings, commits: Commits) -> ModelSettings:
     return settings.model_copy(
         update={
             **alone,
+            "mirror_sha256": settings.mirror_sha256 or commits.get(settings.mirror or ""),
             "revision": _pinned(words, commits).revision,
             "loras": tuple(_pinned(lora, commits) for lora in settings.loras),
             "textual_inversions": tuple(_pinned(one, commits) for one in settings.textual_inversions),

@@ -24,19 +24,20 @@ TRAINED = (
 
 def set_known(pipeline: diffusers.DiffusionPipeline, card: ModelCard | None) -> dict[str, Any]:
     """Make the pipeline's scheduler what its card says, which knows what weights do not: what they predict."""
-    if card is None or card.scheduler is None:
+    if card is None or (card.scheduler is None and card.prediction_type is None):
         return {}
-    scheduler_class = getattr(diffusers, card.scheduler.name, None)
-    if scheduler_class is None:
-        message = f"diffusers {diffusers.__version__} has no {card.scheduler.name}"
-        raise InputError(_unusable(card.scheduler.name, message))
-    predicts = card.prediction_type if card.prediction_type != "flow_prediction" else None
-    options = {**({"prediction_type": predicts} if predicts else {}), **card.scheduler.arguments}
     own = pipeline.scheduler
-    if type(own) is scheduler_class and all(own.config.get(name) == value for name, value in options.items()):
+    name = card.scheduler.name if card.scheduler else type(own).__name__
+    scheduler_class = getattr(diffusers, name, None)
+    if scheduler_class is None:
+        raise InputError(_unusable(name, f"diffusers {diffusers.__version__} has no {name}"))
+    predicts = card.prediction_type if card.prediction_type != "flow_prediction" else None
+    arguments = card.scheduler.arguments if card.scheduler else {}
+    options = {**({"prediction_type": predicts} if predicts else {}), **arguments}
+    if type(own) is scheduler_class and all(own.config.get(key) == value for key, value in options.items()):
         return {}
     pipeline.scheduler = scheduler_class.from_config(own.config, **options)
-    return {"scheduler": {"name": card.scheduler.name, **options}}
+    return {"scheduler": {"name": name, **options}}
 
 
 def set_scheduler(pipeline: diffusers.DiffusionPipeline, name: str | None) -> dict[str, Any]:
@@ -47,6 +48,9 @@ def set_scheduler(pipeline: diffusers.DiffusionPipeline, name: str | None) -> di
     if name is None:
         return {}
     own = pipeline.scheduler
+    if own.config.get("use_flow_sigmas") or own.config.get("prediction_type") == "flow_prediction":
+        message = f"the model follows a flow in a way of its own ({type(own).__name__})"
+        raise InputError(_unusable(name, message, "leave scheduler out"))
     chosen = _for_flow(name, own) if hasattr(own.config, "shift") else SCHEDULERS[name]
     scheduler_class = getattr(diffusers, chosen.class_name)
     if missing := [library for library in getattr(scheduler_class, "_backends", ()) if library != "torch"]:

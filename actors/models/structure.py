@@ -17,6 +17,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 _CONTEXT = re.compile(r"model\.diffusion_model\.input_blocks\.\d+\.1\.transformer_blocks\.0\.attn2\.to_k\.weight")
+_MOST_NESTED = 8
+"""One `state_dict` in another."""
 _MOST_HEADER = 100_000_000
 """Bytes, as safetensors itself has it."""
 
@@ -77,8 +79,12 @@ def _pickle_shapes(path: Path) -> Shapes:
         raise InputError(_forbidden(path, error)) from error
     except Exception as error:  # a damaged pickle raises whatever it happens to hit
         raise InputError(_unreadable(path, "a checkpoint of torch", error)) from error
-    while isinstance(loaded, Mapping) and "state_dict" in loaded:
+    for _ in range(_MOST_NESTED):
+        if not (isinstance(loaded, Mapping) and "state_dict" in loaded):
+            break
         loaded = loaded["state_dict"]
+    else:  # its own: diffusers would look into it for ever
+        raise InputError(_unreadable(path, "a checkpoint of torch", ValueError("state_dict in state_dict without end")))
     tensors = loaded.items() if isinstance(loaded, Mapping) else ()
     return {str(name): shape for name, shape in tensors if isinstance(shape, tuple)}
 

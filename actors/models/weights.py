@@ -19,13 +19,15 @@ def with_card(settings: ModelSettings, card: ModelCard | None) -> ModelSettings:
     tokenizer = WeightsSettings(**_place(other)) if other else None
     vae = WeightsSettings(**_place(card.vae), allow_pickle=settings.allow_pickle) if card.vae else None
     place = {**_place(card), **settings.model_dump(include={"revision", "file", "sha256"}, exclude_none=True)}
+    if place["file"] != card.file:
+        place["sha256"] = settings.sha256  # the card's is that of another file
     return settings.model_copy(
         update={
             **place,
             "config": settings.config or config,
             "tokenizer": settings.tokenizer or tokenizer,
             "vae": settings.vae or vae,
-            "clip_skip": settings.clip_skip or card.clip_skip,
+            "clip_skip": card.clip_skip if settings.clip_skip is None else settings.clip_skip,
         }
     )
 
@@ -34,15 +36,20 @@ def _place(weights: Weights) -> dict[str, Any]:
     return {"model": weights.id, "revision": weights.revision, "file": weights.file, "sha256": weights.sha256}
 
 
-def arrive(settings: WeightsSettings, what: str = "model") -> Path:
-    """The folder or file with these weights, copied here first where it has a mirror or is on the hub.
+def arrive(settings: WeightsSettings, what: str = "model", *, texts: bool = False) -> Path:
+    """The folder or file with these weights, copied here first where it has a mirror or is on the hub. Of a
+    repository there may be `texts` alone, as of tokenizers and configs, whose weights are not wanted.
 
     Raises `InputError`: LM1201 there is none; and what `hub.download` and `mirror.fetch` do.
     """
     if isinstance(settings, ModelSettings) and settings.mirror:
-        return mirror.fetch(settings.mirror) / (settings.file or "")
+        path = mirror.fetch(settings.mirror, settings.mirror_sha256) / (settings.file or "")
+        if not path.exists():
+            message = f"the mirror {settings.mirror} has no {settings.file}"
+            raise InputError(Problem("LM1201", message, help="correct `file`, or fill the mirror with it"))
+        return path
     if hub.is_on_hub(settings):
-        return hub.download(settings)
+        return hub.outline(settings) if texts else hub.download(settings)
     path = Path(settings.model).expanduser() / (settings.file or "")
     try:
         if not path.exists():

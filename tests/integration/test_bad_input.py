@@ -128,7 +128,7 @@ def test_lm1005_more_tokens_than_the_text_encoder_reads(write):
     long = " ".join(["otter"] * 100)
     prompts = write("a.csv", f"prompt\nshort\n{long}\n")
     said = plan(prompts, "--model", tiny_folder())
-    assert (said.status, said.codes) == (0, ["LM1005"])
+    assert (said.status, said.codes) == (0, ["LM1232", "LM1005"])
     assert f"{prompts}:3" in said.err
     assert "77 tokens" in said.err
 
@@ -338,10 +338,10 @@ def test_lm1206_a_part_that_is_missing_is_named(write, tmp_path):
     refused(plan(write("a.csv", GOOD), "--model", folder), "LM1206", "the folder lacks unet/ (UNet2DConditionModel)")
 
 
-def test_lm1201_a_model_without_its_weights_is_refused_by_run_and_not_by_plan(write, tmp_path):
+def test_lm1224_a_model_without_its_weights_is_refused_by_run_and_not_by_plan(write, tmp_path):
     prompts = write("a.csv", GOOD)
     assert plan(prompts, "--model", "flux-1-schnell").status == 0
-    refused(run(prompts, tmp_path / "out", "--model", "flux-1-schnell"), "LM1201", "are not on this machine")
+    refused(run(prompts, tmp_path / "out", "--model", "flux-1-schnell"), "LM1224", "is not on this machine")
 
 
 def test_lm1208_a_card_that_cannot_be_used(write, tmp_path):

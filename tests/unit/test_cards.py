@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from actors.errors import InputError
 from actors.models import registry
-from actors.models.card import PICKLES, ModelCard, licenses
+from actors.models.card import ModelCard, is_pickle_file, licenses
 from actors.models.registry import close_to, find_card, list_cards, load_card, require_card, shipped_cards
 
 FOLDER = Path(registry.__file__).with_name("cards")
@@ -104,7 +104,7 @@ def test_what_only_exists_as_pickles_says_so():
     single = [card for card in shipped_cards() if card.file]
 
     assert single
-    assert all(card.pickle == (Path(card.file).suffix in PICKLES) for card in single)
+    assert all(card.pickle == is_pickle_file(card.file) for card in single)
     assert find_card("waifu-diffusion-1-4").pickle
 
 
@@ -251,3 +251,9 @@ def test_any_fields_make_a_card_or_problems_that_name_them(tmp_path_factory, cha
     assert (card is None) == bool(problems)
     assert all(problem.code == "LM1208" and problem.message and problem.where and problem.help for problem in problems)
     assert card is None or ModelCard.model_validate(card.model_dump(mode="json")) == card
+
+
+def test_what_its_authors_forbid_beyond_the_licence_of_the_hub_is_forbidden():
+    license_ = find_card("Laxhar/noobai-XL-Vpred-1.0").license
+
+    assert (license_.id, license_.commercial, license_.share_alike) == ("noobai-xl", "forbidden", True)

@@ -1,6 +1,9 @@
 """Models that come from a hub: huggingface_hub itself, against a hub of ours on this machine."""
 
+import json
 import re
+import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,13 +11,17 @@ import pytest
 from huggingface_hub import constants
 
 from actors.errors import InputError
+from actors.models.configs import config_folder, named_config, tokenizer_folder
 from actors.models.facts import describe_model, locate_model
+from actors.models.hub import cache_folder
 from actors.models.loading import load_model
-from actors.models.mirror import fill
+from actors.models.mirror import fill, list_sha256
+from actors.models.registry import find_card
 from actors.models.revisions import look_up, pinned
 from actors.models.tiny import tiny_folder
-from actors.models.trust import weights_sha256
-from actors.settings import ModelSettings
+from actors.models.trust import weight_files, weights_sha256
+from actors.models.weights import arrive, with_card
+from actors.settings import LoraSettings, ModelSettings
 from lanes import make_batch, make_request
 from pipelines import copy_of_tiny
 from servers.hub import COMMIT, hub_server
@@ -67,6 +74,86 @@ def test_a_model_of_the_hub_paints_as_the_folder_does(hub):
         model.generate(batch).pixels, load_model(ModelSettings(model="tiny"), device="cpu").generate(batch).pixels
     )
     assert not any("whole-checkpoint" in path for path in hub.asked)
+
+
+@pytest.fixture
+def vae(hub, tmp_path):
+    """A repository of a VAE alone, its weights at the top, as many have it."""
+    shutil.copytree(tiny_folder() / "vae", tmp_path / "vae")
+    hub.repositories["someone/vae"] = tmp_path / "vae"
+    return {"model": "someone/vae", "revision": COMMIT}
+
+
+def test_a_vae_of_the_hub_arrives_with_its_weights(vae):
+    model = load_model(ModelSettings(model="tiny", vae=vae), device="cpu")
+
+    assert json.loads(model.info.recipe)["vae"]["sha256"] == weights_sha256(tiny_folder() / "vae")
+
+
+def test_a_lora_of_the_hub_arrives_with_its_weights(hub, tmp_path):
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "pytorch_lora_weights.safetensors").write_bytes(b"weights")
+    hub.repositories["someone/lora"] = tmp_path / "lora"
+
+    found = arrive(LoraSettings(model="someone/lora"))
+
+    assert [file.name for file in weight_files(found)] == ["pytorch_lora_weights.safetensors"]
+
+
+@pytest.mark.parametrize("named", [tokenizer_folder, config_folder])
+def test_of_a_tokenizer_or_a_config_no_weights_are_fetched(hub, tmp_path, named):
+    (hub.repositories[MODEL] / "tokenizer" / "chat_template.jinja").write_text("{{ prompt }}")
+    (tmp_path / "x.safetensors").write_bytes(b"")
+    words = ModelSettings(model="x.safetensors", tokenizer={"model": MODEL}, config={"model": MODEL})
+    if named is tokenizer_folder:
+        assert (tokenizer_folder(words, tmp_path) / "chat_template.jinja").is_file()
+    else:
+        refused(config_folder, words, tmp_path / "x.safetensors")
+        assert named_config(words).name == COMMIT
+
+    assert not any(path.endswith(".safetensors") for path in hub.asked)
+
+
+def test_a_file_of_the_hub_is_planned_by_its_config(hub):
+    facts = describe_model(settings(file="x.safetensors", config="sd1"))
+
+    assert (facts.width, facts.pipeline) == (512, "StableDiffusionPipeline")
+    assert refused(describe_model, settings(file="x.safetensors"))[0] == "LM1221"
+
+
+def test_a_hub_that_is_dead_is_told(hub, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+
+    assert refused(look_up, [settings()])[0] == "LM1224"
+    assert refused(describe_model, settings())[0] == "LM1224"
+
+
+def test_a_name_that_the_hub_does_not_allow_is_told(hub):
+    assert refused(look_up, [settings(model="some--one/mo..del")]) == (
+        "LM1201",
+        '"some--one/mo..del" is no id of the hub',
+    )
+
+
+@pytest.mark.parametrize("library", ["huggingface_hub", "filelock"])
+def test_a_laptop_without_the_hubs_library_is_told(hub, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+
+    with pytest.raises(InputError) as caught:
+        describe_model(settings(revision=COMMIT))
+
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.help) == ("LM1224", "`pip install 'lightmill[worker]'`")
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+
+    code, message = refused(cache_folder, "locks")
+
+    assert code == "LM1224"
+    assert message == "models need a cache on this machine, and it cannot be written: Not a directory"
 
 
 def test_planning_fetches_no_weights(hub):
@@ -170,7 +257,7 @@ def mirror(request, tmp_path):
 
 
 def test_a_mirror_takes_the_place_of_the_hub(hub, mirror, monkeypatch):
-    assert fill(locate_model(settings(revision=COMMIT)).folder, mirror) > 10
+    assert fill(locate_model(settings(revision=COMMIT)).folder, mirror, settings(revision=COMMIT)) > 10
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.asked.clear()
 
@@ -178,13 +265,48 @@ def test_a_mirror_takes_the_place_of_the_hub(hub, mirror, monkeypatch):
 
     assert model.info.weights_sha256 == weights_sha256(tiny_folder())
     assert hub.asked == []
-    assert look_up([settings(mirror=mirror)], frozen=True) == {}
+    assert look_up([settings(mirror=mirror)], frozen=True) == {mirror: list_sha256(mirror)}
+
+
+def test_a_mirror_that_is_filled_anew_is_another(hub, tmp_path):
+    mirror = str(tmp_path / "mirror")
+    fill(locate_model(settings(revision=COMMIT)).folder, mirror, settings(revision=COMMIT))
+    known = json.loads((tmp_path / "mirror" / "sha256.json").read_text())
+    words = pinned(settings(mirror=mirror), look_up([settings(mirror=mirror)]))
+    assert (known["model"], known["revision"]) == (MODEL, COMMIT)
+    assert locate_model(words).width == 64
+
+    (tmp_path / "readme.txt").write_text("something else")
+    fill(tmp_path / "readme.txt", mirror, settings())
+
+    assert refused(locate_model, words)[0] == "LM1220"
+
+
+def test_a_file_keeps_its_place_in_a_mirror(hub, tmp_path):
+    mirror = str(tmp_path / "mirror")
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(b"weights")
+    words = settings(file="sub/x.safetensors", mirror=mirror)
+
+    fill(file, mirror, words)
+
+    assert arrive(words).read_bytes() == b"weights"
+    assert refused(arrive, settings(file="x.safetensors", mirror=mirror)) == (
+        "LM1201",
+        f"the mirror {mirror} has no x.safetensors",
+    )
+
+
+def test_a_list_without_hashes_is_no_mirror(hub, tmp_path):
+    (tmp_path / "sha256.json").write_text('{"schema_version": 1, "files": {"x.safetensors": {"size": 3}}}')
+
+    assert refused(arrive, settings(mirror=str(tmp_path)))[0] == "LM1201"
 
 
 def test_a_mirror_that_was_tampered_with_is_refused(hub, tmp_path):
     mirror = str(tmp_path / "mirror")
     assert refused(locate_model, settings(mirror=mirror)) == ("LM1201", f"{mirror} is not the mirror of a model")
-    fill(locate_model(settings(revision=COMMIT)).folder, mirror)
+    fill(locate_model(settings(revision=COMMIT)).folder, mirror, settings(revision=COMMIT))
     weights = tmp_path / "mirror" / "unet" / "diffusion_pytorch_model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -194,3 +316,17 @@ def test_a_mirror_that_was_tampered_with_is_refused(hub, tmp_path):
     assert refused(locate_model, settings(mirror=mirror))[0] == "LM1201"
     weights.write_bytes(whole)
     assert locate_model(settings(mirror=mirror)).width == 64
+
+
+def test_another_file_than_the_cards_has_not_its_hash():
+    card = find_card("pony-diffusion-v6")
+
+    assert with_card(ModelSettings(model=card.name), card).sha256 == card.sha256
+    assert with_card(ModelSettings(model=card.name, file="other.safetensors"), card).sha256 is None
+
+
+def test_a_job_may_skip_no_layer_where_the_card_skips_some():
+    card = find_card("pony-diffusion-v6").model_copy(update={"clip_skip": 1})
+
+    assert with_card(ModelSettings(model=card.name), card).clip_skip == 1
+    assert with_card(ModelSettings(model=card.name, clip_skip=0), card).clip_skip == 0

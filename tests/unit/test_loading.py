@@ -1,6 +1,7 @@
 """What a job may put into a model, and the files that it may load one from: the pictures are diffusers' own."""
 
 import json
+import shutil
 from importlib import resources
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from actors.errors import InputError
 from actors.models.configs import CONFIGS
+from actors.models.diffusion import guidance_parameter
 from actors.models.facts import describe_model
 from actors.models.folder import read_json
 from actors.models.loading import load_model
+from actors.models.pipelines import parameters
+from actors.models.sampling import set_scheduler
 from actors.models.schedulers import SCHEDULERS
 from actors.models.tiny import tiny_folder
 from actors.models.trust import weights_sha256
@@ -113,11 +117,13 @@ def test_a_scheduler_is_the_one_of_diffusers_and_keeps_the_prediction_type(veloc
     np.testing.assert_array_equal(model.generate(make_batch(requests[1], size=2)).pixels[0], pixels[1])
 
 
-def test_a_card_knows_what_weights_do_not_say(velocity, folder, tmp_path):
+@pytest.mark.parametrize("scheduler", [{"name": "DDIMScheduler"}, None])
+def test_a_card_knows_what_weights_do_not_say(velocity, folder, tmp_path, scheduler):
     card = tmp_path / "mine.yaml"
     words = yaml.safe_load((resources.files("actors.models") / "cards" / "tiny.yaml").read_text())
     place = {"name": "mine", "id": str(folder), "format": "folder"}
-    card.write_text(yaml.safe_dump({**words, **place, "prediction_type": "v_prediction"}))
+    how = {"prediction_type": "v_prediction", "scheduler": scheduler}
+    card.write_text(yaml.safe_dump({**words, **place, **how}))
 
     model = load(card)
 
@@ -154,6 +160,27 @@ def test_what_a_model_was_trained_with_is_never_dropped(tmp_path):
     assert code == "LM1222"
     assert "cannot keep what this model was trained with (rescale_betas_zero_snr: True)" in message
     assert recipe_of(load(folder, scheduler="euler"))["scheduler"]["rescale_betas_zero_snr"] is True
+
+
+@pytest.mark.parametrize("how", [{"use_flow_sigmas": True}, {"prediction_type": "flow_prediction"}])
+def test_a_flow_of_its_own_is_kept(how):
+    class Sana:
+        scheduler = diffusers.DPMSolverMultistepScheduler(**how)
+
+    with pytest.raises(InputError, match="LM1222"):
+        set_scheduler(Sana(), "euler")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "name"),
+    [
+        ("QwenImagePipeline", "true_cfg_scale"),
+        ("FluxPipeline", "guidance_scale"),
+        ("StableDiffusionPipeline", "guidance_scale"),
+    ],
+)
+def test_guidance_goes_by_the_name_that_the_pipeline_has_for_it(pipeline, name):
+    assert guidance_parameter(parameters(getattr(diffusers, pipeline))) == name
 
 
 def test_a_scheduler_whose_library_is_not_installed_is_refused(folder, monkeypatch):
@@ -238,7 +265,7 @@ class Canary:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".bin"])
+@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".bin", ".CKPT", ".model", ".SAFETENSORS", ""])
 def test_a_pickle_that_runs_code_runs_none(checkpoints, tmp_path, suffix):
     _, folders = checkpoints
     canary, file = tmp_path / "canary", tmp_path / f"evil{suffix}"
@@ -356,6 +383,15 @@ def test_what_is_no_checkpoint_is_told(tmp_path):
     assert "not a whole Stable Diffusion checkpoint" in described_problem(tmp_path / "lora.safetensors")
 
 
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
+    endless = {}
+    endless["state_dict"] = endless
+    torch.save(endless, tmp_path / "endless.ckpt")
+    permission = {"allow_pickle": True, "sha256": "0" * 64}
+
+    assert "cannot be read as a checkpoint" in described_problem(tmp_path / "endless.ckpt", **permission)
+
+
 @pytest.mark.parametrize("part", ["decoder.conv_out", "final_layer_norm", "out.2"])
 def test_a_checkpoint_that_lacks_a_part_is_refused(checkpoints, tmp_path, part):
     place, folders = checkpoints
@@ -420,6 +456,35 @@ def test_a_vae_takes_the_place_of_the_models_own(folder, vae, form):
     assert recipe_of(model)["vae"] == {"model": str(place / form), "sha256": weights_sha256(place / form)}
 
 
+@pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "diffusion_pytorch_model.BIN"])
+def test_a_vae_that_would_be_read_from_a_pickle_needs_permission(folder, vae, tmp_path, name):
+    copy = shutil.copytree(vae[0] / "folder", tmp_path / "vae")
+    (copy / "diffusion_pytorch_model.safetensors").rename(copy / "diffusion_pytorch_model.fp16.safetensors")
+    torch.save(vae[1].state_dict(), copy / name)
+
+    assert refused(folder, vae=str(copy))[0][0] == "LM1204"
+
+
+@pytest.mark.parametrize("part", ["vae", "textual_inversions"])
+def test_a_pickle_is_not_read_in_place_of_safetensors_of_another_name(folder, vae, tmp_path, part):
+    place, module = vae
+    copy = shutil.copytree(place / "folder", tmp_path / "part")
+    (copy / "diffusion_pytorch_model.safetensors").rename(copy / "other.safetensors")
+    torch.save(module.state_dict(), copy / "diffusion_pytorch_model.bin")
+    torch.save({"<mine>": torch.zeros(32)}, copy / "learned_embeds.bin")
+
+    assert refused(folder, **{part: str(copy) if part == "vae" else [str(copy)]})[0][0] == "LM1222"
+
+
+def test_what_other_programs_leave_in_a_cache_is_not_of_the_model(folder, tmp_path):
+    copy = copy_of_tiny(folder, tmp_path / "cached")
+    shutil.copy(*(copy / "unet" / f"diffusion_pytorch_model{variant}.safetensors" for variant in ("", ".fp16")))
+    sharded = copy / "unet" / "diffusion_pytorch_model.fp16-00001-of-00002.safetensors"
+    sharded.write_bytes(b"half of it")
+
+    assert weights_sha256(copy) == weights_sha256(folder)
+
+
 def save_lora(folder, path, seed):
     """A LoRA of rank 2 for the UNet's attention, strong enough to be seen."""
     generator = torch.Generator().manual_seed(seed)
@@ -453,6 +518,15 @@ def test_loras_act_together_by_their_weights(folder, tmp_path):
         (0.8, weights_sha256(one)),
         (-0.5, weights_sha256(other)),
     ]
+
+
+def test_a_lora_for_another_kind_of_model_is_refused(folder, tmp_path):
+    pytest.importorskip("peft", reason="the extra `worker` brings peft, without which diffusers loads no LoRA")
+    layer = "transformer.single_transformer_blocks.0.attn.to_q"
+    tensors = {f"{layer}.lora_A.weight": torch.zeros(2, 8), f"{layer}.lora_B.weight": torch.zeros(8, 2)}
+    save_file(tensors, tmp_path / "flux.safetensors")
+
+    assert refused(folder, loras=[str(tmp_path / "flux.safetensors")])[0][0] == "LM1222"
 
 
 def test_an_embedding_brings_its_word(folder, tmp_path):
