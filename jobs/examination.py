@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from actors.errors import InputError, Problem
 from actors.models.facts import ModelFacts
+from actors.models.tasks import refuse_without_inputs
 from actors.settings import ModelSettings
 from actors.tables.prompt_filter import read_block_list
 from actors.tables.source import TableSource, open_source
@@ -63,7 +64,11 @@ def _models(
     notes: list[Problem] = []
     for settings in spec.models:
         try:
-            facts += [look(settings)] if look else []
+            known = look(settings) if look else None
+            facts += [known] if known else []
+            refuse_without_inputs(
+                settings.model, known.task if known else settings.task or "text-to-image", spec.overrides
+            )
             problems += breaches(spec.policy, settings.model)
             notes += unknowns(spec.policy, settings.model)
         except InputError as error:
