@@ -53,11 +53,11 @@ def fit(batch: Batch, room: int) -> list[Batch]:
     return [Batch(piece, min(room, batch.size) if was_filled else len(piece)) for piece in pieces]
 
 
-def _sameness(request: ImageRequest) -> tuple[int, int, int, float, bool]:
+def _sameness(request: ImageRequest) -> tuple[int, int, int, float, bool, float, int, bool]:
     """What the images of a batch must have in common.
 
     Whether there is a negative prompt is part of it: with none in the whole batch, pipelines such as SDXL take another
-    way than with an empty one.
+    way than with an empty one. So is whether there is a depth map, which a batch without has estimated.
     """
     area = request.width * request.height
     return (
@@ -66,4 +66,7 @@ def _sameness(request: ImageRequest) -> tuple[int, int, int, float, bool]:
         request.num_inference_steps,
         request.guidance_scale,
         bool(request.negative_prompt),
+        -1.0 if request.strength is None else request.strength,
+        -1 if request.noise_level is None else request.noise_level,
+        "depth_map" in request.input_files,
     )

@@ -6,12 +6,14 @@ other threads run meanwhile, so that a pool of threads encodes on every core nex
 
 import io
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import simplejpeg
 from isal import igzip_lib, isal_zlib
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from actors.errors import InputError, Problem
 from actors.imprint import Imprint
@@ -20,6 +22,12 @@ from actors.settings import MAX_SIDE, EncodingSettings, ImageFormat
 
 MAX_PIXELS = MAX_SIDE * MAX_SIDE
 """More than any image of ours has: what claims more is not decoded."""
+MAX_INPUT_PIXELS = 64_000_000
+"""Of an image from elsewhere: cameras have up to 61 million. Decoded it takes 192 MB."""
+ORIENTATION = 0x0112
+"""Tag of EXIF. From 5 on the picture lies on its side."""
+DEEP = ("I", "I;16", "I;16B", "I;16L", "F")
+"""Pillow's modes of more than 8 bits."""
 
 Encoder = Callable[[Pixels, EncodingSettings, Imprint | None], bytes]
 
@@ -33,11 +41,51 @@ def encode(pixels: Pixels, settings: EncodingSettings, imprint: Imprint | None =
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
     """The pixels of an image file, RGB. Raises `InputError` where it is damaged or has more than `max_pixels`."""
+    with _open(data, max_pixels) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def decode_input(data: bytes, name: str) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """The pixels of an image from elsewhere, upright as its EXIF has it: `[height, width, 3]` of an `image`,
+    `[height, width]` of the `mask_image` or `depth_map`, the last as floats. Raises `InputError`."""
+    with _open(data, MAX_INPUT_PIXELS) as image:
+        upright = ImageOps.exif_transpose(image)
+        if name != "depth_map":
+            return np.asarray(upright.convert("RGB" if name == "image" else "L"))
+        return np.asarray(upright if upright.mode in DEEP else upright.convert("L")).astype(np.float32)
+
+
+def measure(data: bytes) -> tuple[int, int]:
+    """Width and height of an image from elsewhere, as `decode_input` would have them. Raises `InputError`."""
+    with _open(data, MAX_INPUT_PIXELS) as image:
+        lies = image.getexif().get(ORIENTATION, 1) >= 5
+        return (image.height, image.width) if lies else (image.width, image.height)
+
+
+def resize(
+    pixels: NDArray[np.uint8] | NDArray[np.float32], width: int, height: int, *, exact: bool
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """The picture stretched to this size: `exact` keeps to the values that are there, else Lanczos of 8 bits and
+    bicubic of floats, which Lanczos overshoots by more."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    smooth = Image.Resampling.BICUBIC if pixels.dtype == np.float32 else Image.Resampling.LANCZOS
+    return np.asarray(picture(pixels).resize((width, height), Image.Resampling.NEAREST if exact else smooth))
+
+
+def picture(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image.Image:
+    """The picture as Pillow has it, for libraries that take nothing else."""
+    return Image.fromarray(pixels)
+
+
+@contextmanager
+def _open(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """What its first bytes say of the image; whatever is wrong with it, also later, is an `InputError`."""
     try:
         with Image.open(io.BytesIO(data), formats=("WEBP", "PNG", "JPEG")) as image:
             if image.width * image.height > max_pixels:
                 raise InputError(_undecodable(f"{image.width}x{image.height} is over {max_pixels} pixels"))
-            return np.asarray(image.convert("RGB"))
+            yield image
     except UnidentifiedImageError as error:
         raise InputError(_undecodable("it is neither WebP nor PNG nor JPEG")) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -17,6 +17,7 @@ from actors.blank import NOT_FINITE, find_blank
 from actors.clock import Clock
 from actors.device import Device, Painted
 from actors.errors import OutOfMemory, Problem, Stopped
+from actors.inputs import InputReader
 from actors.models.model import Pixels
 from actors.recipe import LaneRecipe
 from actors.records import Batch, Beat, ImageRequest, Status
@@ -39,6 +40,7 @@ class Generation:
         device: Device,
         batches: list[Batch],
         alone: Collection[str],
+        inputs: InputReader,
         rows: SampleRows,
         writer: ShardWriter,
     ) -> None:
@@ -46,6 +48,7 @@ class Generation:
         self._device = device
         self._todo = deque(batches)
         self._alone = alone
+        self._inputs = inputs
         self._rows = rows
         self._writer = writer
         self._in_flight: deque[tuple[Batch, Future[Painted]]] = deque()
@@ -59,7 +62,10 @@ class Generation:
         try:
             while self._todo or self._in_flight:
                 if self._may_submit():
-                    batch = self._next()
+                    with clock.measure("read"):
+                        batch = self._next()
+                    if not batch.requests:
+                        continue
                     with clock.measure("announce"):
                         yield self._beat(batch)
                     if stopping.is_set():
@@ -100,13 +106,16 @@ class Generation:
         return len(batch.requests) == 1 and batch.requests[0].key in self._alone
 
     def _next(self) -> Batch:
+        """With its inputs, and without requests that have none; perhaps nobody is left."""
         batch = self._todo.popleft()
         room = self._device.room(batch)
-        if batch.size <= room:
-            return batch
-        first, *rest = fit(batch, room)
-        self._todo.extendleft(reversed(rest))
-        return first
+        if batch.size > room:
+            batch, *rest = fit(batch, room)
+            self._todo.extendleft(reversed(rest))
+        batch, failed = self._inputs.attach(batch, self._todo[0] if self._todo else None)
+        for request, problem in failed:
+            self.add_row(self._rows.failed(request, problem))
+        return batch
 
     def _settle(self, batch: Batch, future: Future[Painted]) -> None:
         try:

@@ -83,6 +83,7 @@ def _settings(row: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("Sampler", row.get("scheduler")),
         ("CFG scale", None if guidance is None else f"{guidance:g}"),
         ("Seed", row.get("seed")),
+        ("Denoising strength", None if row.get("strength") is None else f"{row['strength']:g}"),
         ("Size", f"{row['width']}x{row['height']}" if row.get("width") and row.get("height") else None),
         ("Model hash", sha256[:10] if sha256 else None),
         ("Model", _quoted(_name(row["model"])) if row.get("model") else None),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from actors.errors import Problem
 from actors.models.model import ModelInfo
+from actors.models.tasks import NEEDS, TAKES
 from actors.recipe import LaneRecipe
-from actors.records import ImageRequest, Prompt, ShardOrder, Status, sample_key
+from actors.records import ImageRequest, InputFile, Prompt, ShardOrder, Status, sample_key
 from actors.tables.seeds import derive_seed, follow_seed
 
 
@@ -87,7 +88,15 @@ def _request(prompt: Prompt, image_index: int, recipe: LaneRecipe, info: ModelIn
         height=prompt.height or info.height,
         num_inference_steps=prompt.num_inference_steps or info.num_inference_steps,
         guidance_scale=info.guidance_scale if guidance is None else guidance,
+        strength=None if info.strength is None else prompt.strength or info.strength,
+        noise_level=_noise_level(prompt, info),
+        input_files={name: InputFile(file) for name in TAKES[info.task] if (file := getattr(prompt, name))},
     )
+
+
+def _noise_level(prompt: Prompt, info: ModelInfo) -> int | None:
+    own = prompt.noise_level
+    return info.noise_level if info.noise_level is None or own is None else own
 
 
 def first_seed(prompt: Prompt, image_index: int, job_seed: int) -> int:
@@ -98,8 +107,43 @@ def first_seed(prompt: Prompt, image_index: int, job_seed: int) -> int:
 
 
 def _misfit(prompt: Prompt, info: ModelInfo) -> Problem | None:
-    """What only the model knows to be wrong with a row: a size that its latents cannot have."""
-    width, height = prompt.width or info.width, prompt.height or info.height
+    """What only the model knows to be wrong with a row."""
+    return (
+        _lacking_input(prompt, info)
+        or _no_step(prompt, info)
+        or _too_noisy(prompt, info)
+        or misfit_size(prompt.width or info.width, prompt.height or info.height, info)
+    )
+
+
+def _lacking_input(prompt: Prompt, info: ModelInfo) -> Problem | None:
+    missing = [name for name in NEEDS[info.task] if not getattr(prompt, name)]
+    if not missing:
+        return None
+    message = f"the row has no {' and no '.join(missing)}, without which {info.model} does no {info.task}"
+    return Problem("LM1031", message, help="fill it in, or remove the row")
+
+
+def _no_step(prompt: Prompt, info: ModelInfo) -> Problem | None:
+    """Of a weak strength and few steps, diffusers makes none at all."""
+    steps = prompt.num_inference_steps or info.num_inference_steps
+    strength = prompt.strength or info.strength
+    if info.strength is None or strength is None or int(steps * strength) >= 1:
+        return None
+    message = f"a strength of {strength:g} leaves none of {steps} steps"
+    return Problem("LM1032", message, value=f"{strength:g}", help=f"use {1 / steps:.2g} or more, or more steps")
+
+
+def _too_noisy(prompt: Prompt, info: ModelInfo) -> Problem | None:
+    level, most = _noise_level(prompt, info), info.max_noise_level
+    if level is None or most is None or level <= most:
+        return None
+    message = f"noise_level {level} is more than {info.model} knows, which is {most}"
+    return Problem("LM1033", message, value=str(level), help=f"use {most} or less")
+
+
+def misfit_size(width: int, height: int, info: ModelInfo) -> Problem | None:
+    """A size that the model's latents cannot have."""
     for name, side in (("width", width), ("height", height)):
         if side % info.size_multiple:
             below = side // info.size_multiple * info.size_multiple

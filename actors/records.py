@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from actors.errors import Problem
 
@@ -47,12 +49,40 @@ class Prompt:
     height: int | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    image: str | None = None
+    """An input image as the table names it: an `s3://` URL, or a path from the table's folder. So are the next two."""
+    mask_image: str | None = None
+    depth_map: str | None = None
+    strength: float | None = None
+    noise_level: int | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     stripped: int = 0
     """Control, zero-width and bidi characters that were taken out of the text."""
     problem: Problem | None = None
     filtered: Problem | None = None
     """Why the job's filter leaves the row out; such a row is promised, too, and becomes a filtered sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file that an image is made from, and what it must hold: None where that was never seen."""
+
+    file: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputImages:
+    """What the files of a request hold, sized for it."""
+
+    image: NDArray[np.uint8]
+    """`[height, width, 3]`, RGB: of the image that is made, or a quarter of that where it is upscaled."""
+    mask_image: NDArray[np.uint8] | None = None
+    """`[height, width]`: what is white is made anew."""
+    depth_map: NDArray[np.float32] | None = None
+    """`[height, width]`, from 0 to 1: what is bright is near."""
+    sha256: Mapping[str, str]
+    """Of the files, by the names of the fields above."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +100,13 @@ class ImageRequest:
     height: int
     num_inference_steps: int
     guidance_scale: float
+    strength: float | None = None
+    """None where the task has none; so is `noise_level`."""
+    noise_level: int | None = None
+    input_files: Mapping[str, InputFile] = field(default_factory=dict)
+    """By the names of `InputImages`."""
+    input_images: InputImages | None = field(default=None, compare=False, repr=False)
+    """None until the files are read, right before the request goes on the device."""
 
     @property
     def key(self) -> str:
@@ -78,7 +115,7 @@ class ImageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One forward pass: requests that agree in size, steps and guidance.
+    """One forward pass: requests that agree in size, steps, guidance and whatever else `actors.batches` lists.
 
     `size` is the number of images computed, never less than `len(requests)`: a batch of which only some rows are
     wanted is filled up, since another batch size moves most images by a rounding step while neighbours change nothing.

@@ -1,5 +1,6 @@
 """Remake: images made once more from their rows of the metadata, the way in which a worker made them."""
 
+import json
 import os
 import tempfile
 import threading
@@ -13,10 +14,12 @@ from actors.batches import refill
 from actors.clock import Clock
 from actors.device import Device
 from actors.generation import Generation
+from actors.input_files import InputFiles
+from actors.inputs import InputReader
 from actors.models.loading import load_model
 from actors.models.model import ModelInfo
 from actors.recipe import LaneRecipe
-from actors.records import Batch, ImageRequest, Prompt, Shard
+from actors.records import Batch, ImageRequest, InputFile, Prompt, Shard
 from actors.samples import SampleRows
 from actors.storage.folder import FolderBucket
 from actors.writer import ShardWriter
@@ -40,6 +43,7 @@ class Remaker:
             self._clock,
             recipe.batch_timeout_seconds,
         )
+        self._inputs = InputReader(InputFiles(recipe.table.identity.uri, recipe.storage), self._device.info)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
 
     @property
@@ -65,7 +69,7 @@ class Remaker:
             bucket = FolderBucket(Path(folder))
             with self._writer(bucket, shard) as writer:
                 samples = SampleRows(self.info, shard, NAME, NAME)
-                generation = Generation(self._recipe, self._device, batches, (), samples, writer)
+                generation = Generation(self._recipe, self._device, batches, (), self._inputs, samples, writer)
                 for _ in generation.beats(self._clock, stopping):
                     pass  # nobody needs to know what is on the device
                 made, _ = writer.finish()
@@ -79,6 +83,7 @@ class Remaker:
 
 def request_of(row: Row) -> ImageRequest:
     """What the image of a row was made of. Its seed is as if the table had named it: there is no other to try."""
+    recipe = json.loads(row["recipe"] or "{}")
     return ImageRequest(
         prompt=Prompt(source_row=row["source_row"], id=row["id"], text=row["prompt"], seed=row["seed"]),
         image_index=row["image_index"],
@@ -90,6 +95,9 @@ def request_of(row: Row) -> ImageRequest:
         height=row["height"],
         num_inference_steps=row["num_inference_steps"],
         guidance_scale=row["guidance_scale"],
+        strength=row["strength"],
+        noise_level=recipe.get("noise_level"),
+        input_files={name: InputFile(**file) for name, file in recipe.get("inputs", {}).items()},
     )
 
 

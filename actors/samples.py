@@ -1,13 +1,14 @@
 """The metadata rows of a shard's images, under the names of `SAMPLE_SCHEMA`."""
 
 import functools
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from actors.errors import Problem
-from actors.imprint import ALGORITHMIC, TRAINED
+from actors.imprint import ALGORITHMIC, COMPOSITE, TRAINED
 from actors.models.model import Images, ModelInfo
 from actors.orders import Refusal
 from actors.records import SAMPLE_SCHEMA, SCHEMA_VERSION, ImageRequest, Prompt, Shard, Status, carried_name
@@ -48,17 +49,23 @@ class SampleRows:
         return {
             **self._of(request.prompt, "ok"),
             **_of_request(request),
+            "recipe": _recipe(self._common["recipe"], request),
             "batch_size": batch_size,
             "generate_seconds": seconds,
             "prompt_truncated": images.prompt_truncated[index],
             "nsfw": images.nsfw[index],
             "nsfw_score": images.nsfw_score[index],
-            "digital_source_type": TRAINED if self._common["scheduler"] else ALGORITHMIC,
+            "digital_source_type": self._source_type(request),
         }
 
     def failed(self, request: ImageRequest, problem: Problem, batch_size: int | None = None) -> Row:
         """An image that was tried."""
-        row = {**self._of(request.prompt, "failed"), **_of_request(request), "batch_size": batch_size}
+        row = {
+            **self._of(request.prompt, "failed"),
+            **_of_request(request),
+            "recipe": _recipe(self._common["recipe"], request),
+            "batch_size": batch_size,
+        }
         return with_problem(row, "failed", problem)
 
     def refused(self, refusal: Refusal) -> Row:
@@ -77,6 +84,11 @@ class SampleRows:
             "guidance_scale": prompt.guidance_scale,
         }
         return with_problem(row, refusal.status, refusal.problem)
+
+    def _source_type(self, request: ImageRequest) -> str:
+        if not self._common["scheduler"]:
+            return ALGORITHMIC
+        return COMPOSITE if request.input_files else TRAINED
 
     def _of(self, prompt: Prompt, status: Status) -> Row:
         return {
@@ -109,7 +121,26 @@ def _of_request(request: ImageRequest) -> Row:
         "height": request.height,
         "num_inference_steps": request.num_inference_steps,
         "guidance_scale": request.guidance_scale,
+        "strength": request.strength,
     }
+
+
+def _recipe(of_model: str | None, request: ImageRequest) -> str | None:
+    """What changes the picture and has no column: of the model, and of this image."""
+    images = request.input_images
+    own = {
+        **({} if request.noise_level is None else {"noise_level": request.noise_level}),
+        **(
+            {"inputs": {name: _input(request, name, sha256) for name, sha256 in images.sha256.items()}}
+            if images
+            else {}
+        ),
+    }
+    return json.dumps({**json.loads(of_model or "{}"), **own}, sort_keys=True) if own else of_model
+
+
+def _input(request: ImageRequest, name: str, sha256: str) -> Mapping[str, str]:
+    return {"file": request.input_files[name].file, "sha256": sha256}
 
 
 @functools.cache

@@ -1,16 +1,29 @@
 """The parts of a job file that workers read. Validated once, frozen, and the same everywhere after that."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
 
-from actors.models.kinds import Tier
+from actors.models.kinds import Task, Tier
 from actors.models.schedulers import scheduler_name
 
-OVERRIDES = ("negative_prompt", "seed", "width", "height", "num_inference_steps", "guidance_scale", "model")
+Override = Literal[
+    "negative_prompt",
+    "seed",
+    "width",
+    "height",
+    "num_inference_steps",
+    "guidance_scale",
+    "model",
+    "image",
+    "mask_image",
+    "depth_map",
+    "strength",
+    "noise_level",
+]
+OVERRIDES: tuple[Override, ...] = get_args(Override)
 """Columns of the table that may steer the generation, each only where the job names it."""
 
-Override = Literal["negative_prompt", "seed", "width", "height", "num_inference_steps", "guidance_scale", "model"]
 ImageFormat = Literal["webp", "png", "jpeg"]
 Sink = Literal["webdataset", "files"]
 UNKNOWN = "unknown"
@@ -71,6 +84,8 @@ Part = Annotated[WeightsSettings, BeforeValidator(_by_name)]
 class ModelSettings(WeightsSettings):
     """One entry of `models`: a lane of the job. What is left out is the model's own default."""
 
+    task: Task | None = None
+    """Left out: the first of the model's own."""
     mirror: Annotated[str, Field(min_length=1)] | None = None
     """A prefix that `lightmill models mirror` filled: where the model's weights come from instead of the hub."""
     mirror_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
@@ -89,6 +104,10 @@ class ModelSettings(WeightsSettings):
     """By a name of `actors.models.schedulers`, such as `dpm++ 2m karras`."""
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    """How much of an input image is made anew; of 1 nothing of it stays, but what inpainting keeps."""
+    noise_level: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Of upscaling: how much noise is added to the input image before."""
     height: Annotated[int, Field(ge=8, le=MAX_SIDE, multiple_of=8)] | None = None
     width: Annotated[int, Field(ge=8, le=MAX_SIDE, multiple_of=8)] | None = None
     negative_prompt: str | None = None

@@ -14,9 +14,12 @@ from actors.batches import plan_batches
 from actors.clock import Clock
 from actors.device import Device
 from actors.generation import Generation
+from actors.input_files import InputFiles
+from actors.inputs import InputReader
 from actors.metadata import metadata_file
 from actors.models.loading import load_model
 from actors.models.model import ImageModel, ModelInfo
+from actors.models.tasks import refuse_without_inputs
 from actors.orders import Assignment, resolve
 from actors.recipe import LaneRecipe
 from actors.records import Beat, ShardOrder, ShardReport
@@ -45,7 +48,10 @@ class Worker:
         self._reading = threading.Lock()
         self._stopping = threading.Event()
         self._device = Device(lambda: _load(recipe), self._clock, recipe.batch_timeout_seconds)
-        self._bucket = open_bucket(recipe.output, recipe.storage, wanted=lambda: not self._stopping.is_set())
+        refuse_without_inputs(recipe.model.model, self._device.info.task, recipe.overrides)
+        self._bucket = open_bucket(recipe.output, recipe.storage, wanted=self._is_wanted)
+        files = InputFiles(recipe.table.identity.uri, recipe.storage, self._is_wanted)
+        self._inputs = InputReader(files, self._device.info)
         self._carried = _carried(recipe)
         self._reader = _reader(recipe)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
@@ -90,7 +96,10 @@ class Worker:
         shard = order.shard
         with self._reading, self._clock.measure("read"):
             prompts = self._reader.read(shard.lane, shard.start, shard.stop)
-        return resolve(order, prompts, self._recipe, self._device.info)
+            return self._inputs.measured(resolve(order, prompts, self._recipe, self._device.info))
+
+    def _is_wanted(self) -> bool:
+        return not self._stopping.is_set()
 
     def _writer(self, order: ShardOrder, attempt: str) -> ShardWriter:
         recipe = self._recipe
@@ -109,7 +118,7 @@ class Worker:
         batches = plan_batches(
             assignment.requests, self._recipe.model.batch_size, alone=order.alone, only=assignment.wanted
         )
-        generation = Generation(self._recipe, self._device, batches, order.alone, rows, writer)
+        generation = Generation(self._recipe, self._device, batches, order.alone, self._inputs, rows, writer)
         for refusal in assignment.refused:
             generation.add_row(rows.refused(refusal))
         return generation

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from actors.errors import InputError, Problem
 from actors.models.facts import ModelFacts
+from actors.models.tasks import refuse_without_inputs
 from actors.settings import ModelSettings
 from actors.tables.prompt_filter import read_block_list
 from actors.tables.source import TableSource, open_source
@@ -77,7 +78,10 @@ def _models(
         except InputError as error:
             problems += error.problems
         try:
-            facts += [look(settings)] if look else []
+            known = look(settings) if look else None
+            facts += [known] if known else []
+            task = known.task if known else settings.task or "text-to-image"
+            refuse_without_inputs(settings.model, task, spec.overrides)
         except InputError as error:
             problems += error.problems
     return facts, problems, notes

@@ -6,6 +6,7 @@ from typing import Any
 
 from actors.errors import InputError, Problem
 from actors.models.facts import ModelFacts, describe_model
+from actors.models.kinds import Task
 from actors.records import SCHEMA_VERSION
 from actors.settings import ImageFormat
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
@@ -28,6 +29,7 @@ class LaneForecast:
     """One model's part."""
 
     model: str
+    task: Task
     rows: int | None
     """None where the table routes rows and has not been read for it."""
     width: int
@@ -88,6 +90,7 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
         lanes=tuple(
             LaneForecast(
                 model=known.model,
+                task=known.task,
                 rows=None if "model" in spec.overrides else source.rows,
                 width=known.width,
                 height=known.height,

@@ -89,7 +89,16 @@ class RowTally:
         self.rows += 1
         if len(self._contents) < COMPARED_ROWS:
             self._contents.append(
-                hash((*_parameters(prompt), prompt.text, prompt.negative_prompt, prompt.seed, row.model))
+                hash(
+                    (
+                        *_parameters(prompt),
+                        *_inputs(prompt),
+                        prompt.text,
+                        prompt.negative_prompt,
+                        prompt.seed,
+                        row.model,
+                    )
+                )
             )
             if self._has_ids:
                 self._ids.append(hash(prompt.id))
@@ -140,6 +149,10 @@ class RowTally:
 
 def _parameters(prompt: Prompt) -> tuple[int | None, int | None, int | None, float | None]:
     return prompt.width, prompt.height, prompt.num_inference_steps, prompt.guidance_scale
+
+
+def _inputs(prompt: Prompt) -> tuple[str | None, str | None, str | None, float | None, int | None]:
+    return prompt.image, prompt.mask_image, prompt.depth_map, prompt.strength, prompt.noise_level
 
 
 def _stripped(prompt: Prompt) -> Problem:

@@ -106,3 +106,67 @@ def save_xl(tiny_folder, folder, width=32):
         add_watermarker=False,
     ).save_pretrained(str(folder))
     return folder
+
+
+def save_inpainting(tiny_folder, folder):
+    """A UNet of nine channels: the latents, the mask, and what the mask leaves of the picture."""
+    torch.manual_seed(0)
+    base = diffusers.StableDiffusionPipeline.from_pretrained(str(tiny_folder))
+    unet = diffusers.UNet2DConditionModel.from_config({**base.unet.config, "in_channels": 9}).eval()
+    parts = {**base.components, "unet": unet}
+    diffusers.StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False).save_pretrained(str(folder))
+    return folder
+
+
+def save_depth(tiny_folder, folder):
+    """A UNet of five channels, and a depth estimator."""
+    torch.manual_seed(0)
+    base = diffusers.StableDiffusionPipeline.from_pretrained(str(tiny_folder))
+    config = transformers.DPTConfig(
+        image_size=32,
+        patch_size=16,
+        hidden_size=16,
+        num_hidden_layers=4,
+        backbone_out_indices=(0, 1, 2, 3),
+        num_attention_heads=2,
+        intermediate_size=16,
+        is_hybrid=False,
+        neck_hidden_sizes=[4, 4, 8, 8],
+        fusion_hidden_size=8,
+    )
+    size = {"height": 32, "width": 32}
+    diffusers.StableDiffusionDepth2ImgPipeline(
+        vae=base.vae,
+        text_encoder=base.text_encoder,
+        tokenizer=base.tokenizer,
+        unet=diffusers.UNet2DConditionModel.from_config({**base.unet.config, "in_channels": 5}).eval(),
+        scheduler=base.scheduler,
+        depth_estimator=transformers.DPTForDepthEstimation(config).eval(),
+        feature_extractor=transformers.DPTImageProcessorPil(size=size, keep_aspect_ratio=False, ensure_multiple_of=1),
+    ).save_pretrained(str(folder))
+    return folder
+
+
+def save_upscaler(tiny_folder, folder):
+    """A UNet of seven channels that is told the noise level, a VAE of factor 4, v-prediction."""
+    torch.manual_seed(0)
+    base = diffusers.StableDiffusionPipeline.from_pretrained(str(tiny_folder))
+    unet = {"in_channels": 7, "num_class_embeds": 1000, "sample_size": 16, "only_cross_attention": (True, False)}
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(4, 4, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=2,
+        scaling_factor=0.08333,
+    ).eval()
+    diffusers.StableDiffusionUpscalePipeline(
+        vae=vae,
+        text_encoder=base.text_encoder,
+        tokenizer=base.tokenizer,
+        unet=diffusers.UNet2DConditionModel.from_config({**base.unet.config, **unet}).eval(),
+        low_res_scheduler=diffusers.DDPMScheduler(),
+        scheduler=diffusers.DDIMScheduler.from_config(base.scheduler.config, prediction_type="v_prediction"),
+        max_noise_level=350,
+    ).save_pretrained(str(folder))
+    return folder

@@ -1,8 +1,9 @@
-"""DiffusersModel: any text-to-image pipeline that diffusers saved to a local folder, painted batch by batch."""
+"""DiffusersModel: a pipeline of diffusers that reads prompts, painted batch by batch."""
 
 import gc
 import os
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
@@ -10,6 +11,7 @@ import diffusers
 import torch
 import transformers
 
+from actors.encoding import picture
 from actors.errors import InputError, OutOfMemory, Problem
 from actors.models.facts import ModelFacts
 from actors.models.model import Images, ModelInfo, Pixels
@@ -28,6 +30,8 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 for _library in (diffusers, transformers):
     _library.utils.logging.set_verbosity_error()
     _library.utils.logging.disable_progress_bar()
+# The depth estimator is asked under autocast, which on a CPU has nothing to do in float32, and says so every time.
+warnings.filterwarnings("ignore", "In CPU autocast, but the target dtype is not supported", UserWarning)
 
 
 class DiffusersModel:
@@ -126,6 +130,8 @@ class DiffusersModel:
         # And true_cfg_scale does nothing where there is none.
         if self._guidance == "true_cfg_scale" or any(request.negative_prompt for request in requests):
             arguments["negative_prompt"] = [request.negative_prompt for request in requests]
+        if first.input_images:
+            arguments |= _input_arguments(requests)
         return {name: value for name, value in arguments.items() if name in self._defaults}
 
     def _count_truncated(self, prompts: Sequence[str]) -> tuple[int, ...]:
@@ -137,6 +143,8 @@ class DiffusersModel:
         return tuple(max(0, len(ids) - limit) for ids in tokens)
 
     def _describe(self, facts: ModelFacts, threads: int) -> ModelInfo:
+        defaults = self._defaults
+        noise = defaults.get("noise_level") if facts.noise_level is None else facts.noise_level
         assert facts.folder is not None
         steps = facts.num_inference_steps or self._defaults.get("num_inference_steps")
         guidance = facts.guidance_scale if facts.guidance_scale is not None else self._defaults.get(self._guidance)
@@ -158,7 +166,25 @@ class DiffusersModel:
             guidance_scale=float(guidance) if isinstance(guidance, (int, float)) else 0.0,
             negative_prompt=facts.negative_prompt,
             size_multiple=facts.size_multiple,
+            task=facts.task,
+            strength=facts.strength or defaults["strength"] if "strength" in defaults else None,
+            noise_level=noise if "noise_level" in defaults else None,
+            max_noise_level=getattr(self._pipeline.config, "max_noise_level", None),
         )
+
+
+def _input_arguments(requests: Sequence[ImageRequest]) -> dict[str, Any]:
+    """Images as Pillow has them, which every pipeline takes the same way: arrays mean other things to some of them."""
+    first, images = requests[0], [request.input_images for request in requests]
+    masks = [picture(one.mask_image) for one in images if one and one.mask_image is not None]
+    depths = [torch.tensor(one.depth_map) for one in images if one and one.depth_map is not None]
+    return {
+        "image": [picture(one.image) for one in images if one],
+        "strength": first.strength,
+        "noise_level": first.noise_level,
+        **({"mask_image": masks} if masks else {}),
+        **({"depth_map": torch.stack(depths)} if depths else {}),
+    }
 
 
 def _place(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> diffusers.DiffusionPipeline:

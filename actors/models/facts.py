@@ -13,7 +13,9 @@ from actors.models.configs import config_folder, named_config, refuse_config, to
 from actors.models.fake import FakeOptions
 from actors.models.folder import native_size, read_index, refuse_gaps, widest_tokenizer
 from actors.models.hub import is_on_hub, outline
+from actors.models.kinds import Task
 from actors.models.registry import find_card
+from actors.models.tasks import UPSCALE, class_for, own_task, refuse_idle
 from actors.models.trust import refuse_pickles
 from actors.models.weights import arrive, with_card
 from actors.settings import ModelSettings
@@ -48,6 +50,10 @@ class ModelFacts:
     """None: the default of the pipeline's class, which only diffusers knows."""
     guidance_scale: float | None = None
     negative_prompt: str = ""
+    task: Task = "text-to-image"
+    strength: float | None = None
+    """None: the default of the pipeline's class; so is `noise_level`."""
+    noise_level: int | None = None
     tokenizer: Path | None = None
     """Folder of the tokenizer of which the text encoder reads most."""
     prompt_tokens: int | None = None
@@ -60,9 +66,9 @@ class ModelFacts:
 def describe_model(settings: ModelSettings) -> ModelFacts:
     """What can be said of the model from here: of one that has a card, or is on the hub, without any of its weights.
 
-    Raises `InputError`: LM1201 it is not there, LM1204 its weights are pickles, LM1206 it does not make images from
-    text, or lacks a part, LM1207 it wants to run code of its own, LM1208 its card cannot be used, LM1221 a checkpoint
-    does not say what it is.
+    Raises `InputError`: LM1201 it is not there, LM1204 its weights are pickles, LM1206 it does not do the task, or
+    lacks a part, LM1207 it wants to run code of its own, LM1208 its card cannot be used, LM1221 a checkpoint
+    does not say what it is, LM1210 the job sets what means nothing to the task.
     """
     model = settings.model
     is_fake = model.partition(":")[0] == "fake"
@@ -70,7 +76,7 @@ def describe_model(settings: ModelSettings) -> ModelFacts:
         FakeOptions.parse(model)
     card = find_card("fake" if is_fake else model)
     if card is not None:
-        facts = _of_card(model, card)
+        facts = _of_card(settings, card)
         if card.is_local:
             facts = _found_in(facts, with_card(settings, card))
     elif is_on_hub(settings) and not settings.mirror:
@@ -109,19 +115,14 @@ def _is_built_in(facts: ModelFacts) -> bool:
     return facts.card is not None and facts.card.format == "built_in"
 
 
-def _of_card(model: str, card: ModelCard) -> ModelFacts:
-    if "text-to-image" not in card.tasks:
-        raise InputError(
-            Problem(
-                "LM1206",
-                f"{model} does not make images from text alone: it is for {' and '.join(card.tasks)}",
-                help="use one that `lightmill models --task text-to-image` lists",
-            )
-        )
+def _of_card(settings: ModelSettings, card: ModelCard) -> ModelFacts:
+    task = settings.task or card.tasks[0]
+    class_for(settings.model, card.pipeline, task)
     width, height = card.sizes[0]
     return ModelFacts(
-        model=model,
+        model=settings.model,
         card=card,
+        task=task,
         width=width,
         height=height,
         size_multiple=card.size_multiple,
@@ -155,13 +156,17 @@ def _of_folder(settings: ModelSettings, folder: Path) -> ModelFacts:
     """What a folder tells, with weights in it or not."""
     index = read_index(folder)
     width, height, multiple = native_size(folder)
+    task = settings.task or own_task(index["_class_name"])
+    class_for(settings.model, index["_class_name"], task)
     tokenizer, tokens = widest_tokenizer(folder)
     return ModelFacts(
         model=settings.model,
         revision=settings.revision,
+        task=task,
         width=width,
         height=height,
-        size_multiple=multiple,
+        # An upscaler's latents are as large as its input, not as its pictures.
+        size_multiple=max(multiple, 8 * UPSCALE) if task == "upscale" else multiple,
         pipeline=index["_class_name"],
         tokenizer=tokenizer,
         prompt_tokens=tokens,
@@ -185,6 +190,7 @@ def _found_in(facts: ModelFacts, words: ModelSettings) -> ModelFacts:
 
 def _as_set(facts: ModelFacts, settings: ModelSettings) -> ModelFacts:
     """The facts, with what the job says in place of the model's own defaults."""
+    refuse_idle(settings, facts.task)
     guidance, negative = settings.guidance_scale, settings.negative_prompt
     return dataclasses.replace(
         facts,
@@ -193,4 +199,6 @@ def _as_set(facts: ModelFacts, settings: ModelSettings) -> ModelFacts:
         num_inference_steps=settings.num_inference_steps or facts.num_inference_steps,
         guidance_scale=facts.guidance_scale if guidance is None else guidance,
         negative_prompt=facts.negative_prompt if negative is None else negative,
+        strength=settings.strength,
+        noise_level=settings.noise_level,
     )

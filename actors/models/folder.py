@@ -8,21 +8,23 @@ from typing import Any
 
 from actors.errors import InputError, Problem
 from actors.models.card import PICKLES
+from actors.models.tasks import is_known
 
 OTHER_TASKS = re.compile(
     r"Img2Img|Inpaint|Upscale|Depth2Img|Variation|Pix2Pix|Edit|ControlNet|Kontext|FluxControl|CogView4Control"
     r"|Prior|Video|ToVideo|Audio|Music|Animate|3D|ShapE|I2V|T2V"
 )
-"""Parts of the class names of pipelines that want more than a prompt, or make something else than an image."""
+"""Parts of the class names of pipelines that want more than a prompt, or make something else than an image; of those
+that want more, `actors/models/tasks.py` has the ones that are known here."""
 WITHOUT_WEIGHTS = re.compile(r"(Scheduler|Tokenizer(Fast)?|Processor(Fast|Pil)?|FeatureExtractor)$")
 """How the class names of parts end that are configuration alone."""
 SAVE_AGAIN = "save the model again with `pipe.save_pretrained(folder)`"
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """`model_index.json` of a folder from which images can be made of text.
+    """`model_index.json` of a folder from which images can be made of text, or of text and other images.
 
-    Raises `InputError`: LM1206 it does not make images from text, LM1207 it wants to run code of its own.
+    Raises `InputError`: LM1206 it does something else, LM1207 it wants to run code of its own.
     """
     index = read_json(folder / "model_index.json")
     if not index:
@@ -114,13 +116,13 @@ def _refuse_code(folder: Path, index: dict[str, Any]) -> None:
 def _refuse_other_tasks(folder: Path, index: dict[str, Any]) -> None:
     name = index["_class_name"]
     reads_text = any(part.startswith(("tokenizer", "processor")) for part in index)
-    if reads_text and not OTHER_TASKS.search(name):
+    if reads_text and (is_known(name) or not OTHER_TASKS.search(name)):
         return
     why = "it reads no prompt" if not reads_text else "it does another task"
     raise InputError(
         Problem(
             "LM1206",
-            f"{name} does not make images from text alone: {why}",
+            f"{name} is for none of lightmill's tasks: {why}",
             where=str(folder / "model_index.json"),
             help="use a text-to-image pipeline, such as StableDiffusionPipeline",
         )

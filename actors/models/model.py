@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.models.kinds import Task
 from actors.records import Batch
 
 Pixels = NDArray[np.uint8]
@@ -34,6 +35,11 @@ class ModelInfo:
     guidance_scale: float = 7.5
     negative_prompt: str = ""
     size_multiple: int = 8
+    task: Task = "text-to-image"
+    strength: float | None = None
+    """None where the task has none; so are the next two."""
+    noise_level: int | None = None
+    max_noise_level: int | None = None
     may_be_blank: bool = False
     """Constant images are what this model is for (`fake`), so that they are no fault."""
 

@@ -17,6 +17,7 @@ from actors.errors import InputError, Problem
 from actors.models import additions, sampling
 from actors.models.configs import assemble
 from actors.models.facts import ModelFacts
+from actors.models.tasks import class_for
 from actors.models.trust import has_pickles, verify
 from actors.settings import ModelSettings
 
@@ -39,6 +40,7 @@ def load_pipeline(
     pipeline.set_progress_bar_config(disable=True)
     as_known = sampling.set_known(pipeline, facts.card)
     recipe = {
+        **({} if facts.task == "text-to-image" else {"task": facts.task}),
         **as_known,
         **({"config": facts.folder.name} if facts.file else {}),
         **additions.add(pipeline, settings, dtype),
@@ -53,15 +55,16 @@ def parameters(pipeline_class: type[diffusers.DiffusionPipeline]) -> dict[str, A
 
 
 def _pipeline_class(facts: ModelFacts) -> type[diffusers.DiffusionPipeline]:
-    assert facts.pipeline is not None
-    pipeline_class = getattr(diffusers, facts.pipeline, None)
+    name = class_for(facts.model, facts.pipeline, facts.task)
+    assert name is not None
+    pipeline_class = getattr(diffusers, name, None)
     if pipeline_class is None or {"prompt", "generator"} - parameters(pipeline_class).keys():
         raise InputError(
             Problem(
                 "LM1206",
-                f"{facts.pipeline} is not a text-to-image pipeline of diffusers {diffusers.__version__}",
+                f"{name} is not a pipeline of diffusers {diffusers.__version__} that reads prompts",
                 where=str(facts.folder),
-                help="use a text-to-image pipeline, such as StableDiffusionPipeline",
+                help="use another, such as StableDiffusionPipeline",
             )
         )
     found: type[diffusers.DiffusionPipeline] = pipeline_class

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from actors.errors import InputError, Problem
 from actors.settings import OVERRIDES, Override
 
+INPUTS: tuple[Override, ...] = ("image", "mask_image", "depth_map")
+"""Columns that name files."""
 LOOKALIKES = {
     "steps": "num_inference_steps",
     "cfg": "guidance_scale",
@@ -26,7 +28,8 @@ class ColumnUse:
     """None: the table has none, and a row's number is its id."""
     overrides: Mapping[Override, str]
     carried: tuple[str, ...]
-    """Every other column of the table, also those that look like parameters and are not named as overrides."""
+    """Every other column of the table, also those that look like parameters and are not named as overrides; and those
+    that name input images."""
 
 
 def use_columns(names: Sequence[str], columns: Mapping[str, str], overrides: Iterable[Override]) -> ColumnUse:
@@ -39,7 +42,8 @@ def use_columns(names: Sequence[str], columns: Mapping[str, str], overrides: Ite
     if missing:
         raise InputError(*missing)
     id_column = wanted.get("id", "id" if "id" in names else None)
-    used = {*wanted.values(), id_column}
+    # Where an input image lies is worth keeping, and the metadata has no other column for it.
+    used = {*wanted.values(), id_column} - {steering[name] for name in INPUTS if name in steering}
     return ColumnUse(
         prompt=wanted["prompt"],
         id=id_column,

@@ -9,12 +9,15 @@ from actors.records import Prompt
 from actors.settings import MAX_SIDE, Override
 from actors.tables.columns import ColumnUse
 from actors.tables.prompt_filter import PromptFilter, Undecided
+from actors.tables.references import why_refused
 from actors.tables.values import as_text, clip, is_silent, real_number, strip_invisible, whole_number
 
 MAX_PROMPT_BYTES = 64 << 10
 MAX_ID_BYTES = 1 << 10
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
+MAX_NOISE_LEVEL = 1000
+"""Steps of the noise that a model is trained with. Each upscaler has its own bound below it."""
 SIZE_MULTIPLE = 8
 KEPT_CHARACTERS = 1000
 """Of a prompt that is too long: enough to find it again, not enough to swell the metadata."""
@@ -171,6 +174,30 @@ def _guidance(value: object, column: str) -> float:
     return number
 
 
+def _strength(value: object, column: str) -> float:
+    number = real_number(value)
+    if number is None or not 0 < number <= 1:
+        message = f"strength {_shown(value)} is not a number above 0 and up to 1"
+        raise _bad("LM1032", message, column, value, "0.8 suits most models; 1 makes the whole picture anew")
+    return number
+
+
+def _noise_level(value: object, column: str) -> int:
+    number = whole_number(value)
+    if number is None or not 0 <= number <= MAX_NOISE_LEVEL:
+        message = f"noise_level {_shown(value)} is not a whole number from 0 to {MAX_NOISE_LEVEL}"
+        raise _bad("LM1033", message, column, value, "20 suits most pictures; more noise lets the model invent more")
+    return number
+
+
+def _reference(value: object, column: str) -> str:
+    text = as_text(value) or ""
+    if why := why_refused(text):
+        message = f"{column} {_shown(value)} is not read: {why}"
+        raise _bad("LM1031", message, column, value, "name a file under the table's folder, or an s3:// URL")
+    return text
+
+
 def _check_size(width: int | None, height: int | None, use: ColumnUse) -> None:
     size = clip("x".join(str(side) for side in (width, height) if side is not None))
     sides: tuple[tuple[Override, int | None], ...] = (("width", width), ("height", height))
@@ -213,5 +240,10 @@ CHECKS: dict[Override, Callable[[object, str], Any]] = {
     "height": _side,
     "num_inference_steps": _steps,
     "guidance_scale": _guidance,
+    "image": _reference,
+    "mask_image": _reference,
+    "depth_map": _reference,
+    "strength": _strength,
+    "noise_level": _noise_level,
 }
 """Each takes the row's value and its column, and gives the value that steers, or raises `BadRow`."""

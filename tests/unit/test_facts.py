@@ -124,7 +124,10 @@ def test_a_model_is_only_located_with_its_weights(folder, monkeypatch):
 
 
 def test_a_card_for_another_task_is_refused():
-    (problem,) = problems("stable-diffusion-x4-upscaler")
+    assert describe("stable-diffusion-x4-upscaler").task == "upscale"
+    with pytest.raises(InputError) as refused:
+        describe_model(ModelSettings(model="stable-diffusion-x4-upscaler", task="text-to-image"))
+    (problem,) = refused.value.problems
 
     assert problem.code == "LM1206"
     assert problem.message.endswith("it is for upscale")
@@ -250,15 +253,15 @@ def test_pickles_beside_safetensors_are_not_read_and_no_fault(folder):
 @pytest.mark.parametrize(
     "index",
     [
-        {**INDEX, "_class_name": "StableDiffusionInpaintPipeline"},
-        {**INDEX, "_class_name": "StableDiffusionUpscalePipeline"},
+        {**INDEX, "_class_name": "StableDiffusionControlNetPipeline"},
+        {**INDEX, "_class_name": "StableDiffusionLatentUpscalePipeline"},
         {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"]},
         {},
         [],
         "no JSON at all",
     ],
 )
-def test_what_makes_no_images_from_text_is_refused(folder, index):
+def test_what_is_for_none_of_our_tasks_is_refused(folder, index):
     write(folder / "model_index.json", index)
 
     assert [problem.code for problem in problems(folder)] == ["LM1206"]

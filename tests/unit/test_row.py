@@ -25,7 +25,12 @@ def read(row, overrides=STEERING, columns=None, lanes=()):
 def test_a_row_that_says_nothing_else_leaves_all_to_the_model():
     prompt = read({})
     assert prompt == Prompt(
-        source_row=7, id="7", text="a cat", columns={"note": None, "model": None}, stripped=0, problem=None
+        source_row=7,
+        id="7",
+        text="a cat",
+        columns=dict.fromkeys(("note", "model", "image", "mask_image", "depth_map")),
+        stripped=0,
+        problem=None,
     )
 
 

@@ -1,0 +1,78 @@
+"""InputFiles: the bytes of input images, from wherever a table may say that they are."""
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+from actors.errors import InputError, Problem, StorageError
+from actors.settings import StorageSettings
+from actors.storage.bucket import Bucket, Wanted, always
+from actors.storage.opening import open_bucket
+from actors.tables.references import folder_of, place_of
+
+MAX_BYTES = 64 << 20
+"""Of one file: what an uncompressed photograph of 20 megapixels takes."""
+ITS_OWN_FAULT = frozenset({"LM1301", "LM1302", "LM1320"})
+"""What a store says of one object: its bucket is not there, or not for us, or it is not there itself. Anything else
+concerns the store, and whoever works on the shard has to know."""
+
+
+class InputFiles:
+    """Files by their references. Any number of threads may read."""
+
+    def __init__(self, table_uri: str, storage: StorageSettings, wanted: Wanted = always) -> None:
+        self._folder = folder_of(table_uri)
+        self._storage = storage
+        self._wanted = wanted
+        self._buckets: dict[str, Bucket] = {}
+        self._opening = threading.Lock()
+
+    def read(self, reference: str) -> bytes:
+        """The whole file.
+
+        Raises `InputError`: LM1031 the reference may not be followed, LM1618 there is no such file, or it is too large;
+        and `StorageError` where the store is at fault.
+        """
+        place = place_of(reference, self._folder)
+        return self._from_store(place, reference) if place.startswith("s3://") else _from_here(Path(place), reference)
+
+    def _from_store(self, url: str, reference: str) -> bytes:
+        name, _, key = url.removeprefix("s3://").partition("/")
+        with self._opening:
+            if name not in self._buckets:
+                self._buckets[name] = open_bucket(f"s3://{name}", self._storage, wanted=self._wanted)
+        bucket = self._buckets[name]
+        try:
+            info = bucket.head(key)
+            if info is None:
+                raise _unusable(reference, "there is no such object")
+            _check_size(info.size, reference)
+            return bucket.get(key)
+        except StorageError as error:
+            if error.problems[0].code in ITS_OWN_FAULT:
+                raise _unusable(reference, error.problems[0].message) from error
+            raise
+
+
+def _from_here(path: Path, reference: str) -> bytes:
+    try:
+        # Without waiting for whoever writes, where it is a pipe.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _unusable(reference, "it is no file")
+            _check_size(status.st_size, reference)
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise _unusable(reference, error.strerror or str(error)) from error
+
+
+def _check_size(size: int, reference: str) -> None:
+    if size > MAX_BYTES:
+        raise _unusable(reference, f"it has {size:,} bytes, more than {MAX_BYTES:,}")
+
+
+def _unusable(reference: str, why: str) -> InputError:
+    message = f"input image {reference}: {why}"
+    return InputError(Problem("LM1618", message, value=reference, help="mend the file, or name another"))

@@ -1,0 +1,148 @@
+"""InputReader: the images that images are made from, read and sized in threads while the device is busy.
+
+A file that cannot be used fails the row that names it, and no other: its batch goes on, filled up to its size.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.encoding import decode_input, measure, resize
+from actors.errors import InputError, Problem
+from actors.input_files import InputFiles
+from actors.models.model import ModelInfo
+from actors.models.tasks import UPSCALE
+from actors.orders import Assignment, Refusal, misfit_size
+from actors.records import Batch, ImageRequest, InputFile, InputImages
+from actors.settings import MAX_SIDE
+
+THREADS = 4
+"""Each holds one image of full size: 200 MB at most. They are faster than a model that makes something of it."""
+
+Picture = NDArray[np.uint8] | NDArray[np.float32]
+
+
+class _Key(NamedTuple):
+    """One file, as one request wants it: images of a row, and often of a table, share it."""
+
+    name: str
+    file: InputFile
+    width: int
+    height: int
+
+
+class InputReader:
+    """Reads for one model. `attach` is for one thread at a time, `measured` for any."""
+
+    def __init__(self, files: InputFiles, info: ModelInfo) -> None:
+        self._files = files
+        self._info = info
+        self._scale = UPSCALE if info.task == "upscale" else 1
+        # The sizes of a whole shard are looked at beside the batches of another, which are not to wait for that.
+        self._measurers = ThreadPoolExecutor(THREADS, thread_name_prefix="measure")
+        self._readers = ThreadPoolExecutor(THREADS, thread_name_prefix="input")
+        self._ahead: dict[_Key, Future[tuple[Picture, str]]] = {}
+
+    def measured(self, assignment: Assignment) -> Assignment:
+        """The assignment with the sizes of upscaled images, which follow from their inputs and decide the batches."""
+        if self._scale == 1:
+            return assignment
+        names = {request.input_files["image"].file for request in assignment.requests}
+        futures = {name: self._measurers.submit(self._size, name) for name in names}
+        requests, refused = [], list(assignment.refused)
+        for request in assignment.requests:
+            found = futures[request.input_files["image"].file].result()
+            if not isinstance(found, Problem):
+                width, height = found
+                requests.append(dataclasses.replace(request, width=width, height=height))
+            elif request.key in assignment.wanted:
+                refused.append(Refusal(request.prompt, request.image_index, request.lane, found))
+        keys = frozenset(request.key for request in requests)
+        return Assignment(tuple(requests), assignment.wanted & keys, tuple(refused))
+
+    def attach(self, batch: Batch, upcoming: Batch | None) -> tuple[Batch, list[tuple[ImageRequest, Problem]]]:
+        """The batch with its inputs, and which of its requests have none that can be used.
+
+        Those of `upcoming` are being read from here on. Nothing beyond it is, whatever the size of the shard.
+        """
+        here = {key: self._ahead.get(key) or self._begin(key) for key in self._keys(batch)}
+        self._ahead = {key: here.get(key) or self._begin(key) for key in self._keys(upcoming)}
+        ready, failed = [], []
+        for request in batch.requests:
+            try:
+                ready.append(self._with_inputs(request, here))
+            except InputError as error:
+                failed.append((request, error.problems[0]))
+        return Batch(tuple(ready), batch.size), failed
+
+    def _keys(self, batch: Batch | None) -> dict[_Key, None]:
+        requests = batch.requests if batch else ()
+        return dict.fromkeys(key for request in requests if not request.input_images for key in self._of(request))
+
+    def _of(self, request: ImageRequest) -> list[_Key]:
+        size = request.width // self._scale, request.height // self._scale
+        return [_Key(name, file, *size) for name, file in request.input_files.items()]
+
+    def _with_inputs(self, request: ImageRequest, read: Mapping[_Key, Future[tuple[Picture, str]]]) -> ImageRequest:
+        if request.input_images or not request.input_files:
+            return request
+        found = {key.name: read[key].result() for key in self._of(request)}
+        pictures = {name: picture for name, (picture, _) in found.items()}
+        hashes = {name: sha256 for name, (_, sha256) in found.items()}
+        return dataclasses.replace(request, input_images=InputImages(**pictures, sha256=hashes))  # type: ignore[arg-type]
+
+    def _begin(self, key: _Key) -> Future[tuple[Picture, str]]:
+        return self._readers.submit(self._read, key)
+
+    def _read(self, key: _Key) -> tuple[Picture, str]:
+        data = self._files.read(key.file.file)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if key.file.sha256 not in (None, sha256):
+            message = f"{key.name} {key.file.file} is not what the image was made from: its SHA-256 is {sha256}"
+            raise InputError(Problem("LM1617", message, value=key.file.file, help="put the old file back"))
+        try:
+            return self._sized(decode_input(data, key.name), key), sha256
+        except InputError as error:
+            raise _unusable(key, error.problems[0].message) from error
+
+    def _sized(self, pixels: Picture, key: _Key) -> Picture:
+        height, width = pixels.shape[:2]
+        if self._scale > 1 and (width, height) != (key.width, key.height):
+            raise _unusable(key, f"it is {width}x{height}, and was {key.width}x{key.height} before")
+        if key.name == "depth_map":
+            if pixels.min() == pixels.max():
+                raise _unusable(key, "all of it is at one depth, from which no model can tell near from far")
+            pixels = _spread(pixels)
+        return resize(pixels, key.width, key.height, exact=key.name == "mask_image")
+
+    def _size(self, name: str) -> tuple[int, int] | Problem:
+        """Of the image that is made from this one."""
+        try:
+            width, height = (side * self._scale for side in measure(self._files.read(name)))
+        except InputError as error:
+            problem = error.problems[0]
+            said = problem.message if problem.code in ("LM1031", "LM1618") else f"image {name}: {problem.message}"
+            return Problem("LM1031" if problem.code == "LM1031" else "LM1618", said, value=name, help=_HELP)
+        if max(width, height) > MAX_SIDE:
+            message = f"image {name}: upscaled it would be {width}x{height}, over {MAX_SIDE} pixels a side"
+            return Problem("LM1618", message, value=name, help="use a smaller one")
+        return misfit_size(width, height, self._info) or (width, height)
+
+
+_HELP = "mend the file, or name another"
+
+
+def _spread(depth: Picture) -> NDArray[np.float32]:
+    """From 0 to 1: 16 bits are more than float16 holds, and pipelines look at the order alone."""
+    values = depth.astype(np.float32)
+    spread: NDArray[np.float32] = (values - values.min()) / (values.max() - values.min())
+    return spread
+
+
+def _unusable(key: _Key, why: str) -> InputError:
+    return InputError(Problem("LM1618", f"{key.name} {key.file.file}: {why}", value=key.file.file, help=_HELP))
