@@ -8,13 +8,18 @@ import torch
 
 from training.autoencoder import encode_pool, train_autoencoder
 from training.captions import KINDS, caption, held_out_scenes
-from training.denoiser import PLANS, train_denoiser
+from training.denoiser import train_denoiser
 from training.evaluate import grid, paint, report
 from training.export import export
 from training.pool import make_pool
 from training.text import train_text
 
 _MODELS = Path(__file__).parents[1] / "actors" / "models"
+_STAGES = {
+    "prepare": "draw the training set, train the text model and the autoencoder",
+    "denoise": "train the denoiser",
+    "export": "write the two folders",
+}
 FOLDERS = {"epsilon": _MODELS / "demo", "v_prediction": _MODELS / "demo-v"}
 
 
@@ -24,12 +29,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cores", type=int, default=2)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in {"prepare": "all before the denoiser", "export": "write the folders"}.items():
+    for name, text in _STAGES.items():
         commands.add_parser(name, help=text).add_argument("work", type=Path)
-    for name, text in {"denoise": "train one variant"}.items():
-        command = commands.add_parser(name, help=text)
-        command.add_argument("work", type=Path)
-        command.add_argument("prediction", choices=PLANS)
     measure = commands.add_parser("evaluate", help="measure a folder on held-out captions")
     measure.add_argument("folder", type=Path)
     measure.add_argument("--count", type=int, default=500)
@@ -50,14 +51,12 @@ def _prepare(chosen: argparse.Namespace) -> None:
 
 
 def _denoise(chosen: argparse.Namespace) -> None:
-    train_denoiser(chosen.work, chosen.prediction, seed=chosen.seed, cores=chosen.cores)
+    train_denoiser(chosen.work, seed=chosen.seed, cores=chosen.cores)
 
 
 def _export(chosen: argparse.Namespace) -> None:
     for prediction, folder in FOLDERS.items():
-        if (chosen.work / f"{prediction}.pt").exists():
-            export(chosen.work, prediction, folder)
-            print(folder)
+        export(chosen.work, prediction, folder)
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:

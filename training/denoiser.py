@@ -1,4 +1,8 @@
-"""The denoiser's training, in either parameterisation: what a step predicts is the noise, or the velocity."""
+"""The denoiser's training, in both parameterisations at once: one trunk, and a last layer for either.
+
+What a step predicts is the noise, or the velocity. The two say the same, but teach differently: velocity asks for the
+picture even where hardly anything but noise is left, so words are learned early; noise asks for fine edges.
+"""
 
 from pathlib import Path
 
@@ -10,20 +14,16 @@ from training.model import LATENT_CHANNELS, LATENT_SIDE, NOISE, make_denoiser
 from training.pool import load_captions
 from training.text import load_text_encoder, load_tokenizer, tokenize
 
-PLANS = {
-    "epsilon": Plan("epsilon", steps=8000, rate=1.5e-3, warmup=200, decay=0.998, weight_decay=0.01, save_every=100),
-    "v_prediction": Plan(
-        "v_prediction", steps=2000, rate=8e-4, warmup=100, decay=0.998, weight_decay=0.01, save_every=100
-    ),
-}
+PREDICTIONS = ("epsilon", "v_prediction")
+PLAN = Plan("denoiser", steps=6000, rate=1.2e-3, warmup=200, cooling=1500, decay=0.998, weight_decay=0.01)
 
-_BATCH = 32  # of each core
+_BATCH = 16  # of each core
 _UNCAPTIONED = 0.1
 _GAMMA = 5.0
 
 
-def train_denoiser(work: Path, prediction: str, *, seed: int, cores: int) -> None:
-    """Train one variant to the end of its plan. Velocity starts from what the other has learned by then."""
+def train_denoiser(work: Path, *, seed: int, cores: int) -> None:
+    """Train it to the end of its plan."""
     saved = torch.load(work / "latents.pt", weights_only=True)
     latents, deviation = saved["latents"], float(saved["deviation"])
     states, numbers = _read(work)
@@ -37,21 +37,47 @@ def train_denoiser(work: Path, prediction: str, *, seed: int, cores: int) -> Non
         words = states[torch.where(drop, 0, numbers[chosen])].float()
         step = torch.randint(len(signal), (_BATCH,), generator=random)
         added = torch.randn(_BATCH, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE, generator=random)
-        target = added if prediction == "epsilon" else noise.get_velocity(clean, added, step)
+        targets = {"epsilon": added, "v_prediction": noise.get_velocity(clean, added, step)}
         output = model(noise.add_noise(clean, added, step), step, words, return_dict=False)[0]
-        return ((output - target).square().mean(dim=(1, 2, 3)) * _weight(signal[step], prediction)).mean()
+        ratio = signal[step] / (1 - signal[step])
+        losses = [
+            ((output[:, _channels(name)] - targets[name]).square().mean(dim=(1, 2, 3)) * _weight(ratio, name)).mean()
+            for name in PREDICTIONS
+        ]
+        return torch.stack(losses).sum()
 
     torch.manual_seed(seed)
-    model = make_denoiser().to(memory_format=torch.channels_last)
+    model = make_denoiser(variants=len(PREDICTIONS)).to(memory_format=torch.channels_last)
+    train(model, loss_of, PLAN, work, seed=seed, cores=cores)
+
+
+def load_denoiser(work: Path, prediction: str) -> diffusers.UNet2DConditionModel:
+    """The trained denoiser with the last layer of one variant alone."""
+    both = make_denoiser(variants=len(PREDICTIONS))
+    load_average(both, work, PLAN.name)
+    state = both.state_dict()
+    for name in ("conv_out.weight", "conv_out.bias"):
+        state[name] = state[name][_channels(prediction)].clone()
+    model = make_denoiser()
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def _channels(prediction: str) -> slice:
+    """Which of the last layer's channels are this variant's."""
+    start = PREDICTIONS.index(prediction) * LATENT_CHANNELS
+    return slice(start, start + LATENT_CHANNELS)
+
+
+def _weight(ratio: torch.Tensor, prediction: str) -> torch.Tensor:
+    """How much a step counts, by its ratio of signal to noise.
+
+    Steps that add little noise teach little, so their share is capped (min-SNR). Noise predicted where little else is
+    left counts more than its small error would have it.
+    """
     if prediction == "v_prediction":
-        load_average(model, work, PLANS["epsilon"].name)
-    train(model, loss_of, PLANS[prediction], work, seed=seed, cores=cores)
-
-
-def _weight(signal: torch.Tensor, prediction: str) -> torch.Tensor:
-    """Steps that add little noise teach little: their share of the loss is capped (min-SNR)."""
-    ratio = signal / (1 - signal)
-    return ratio.clamp(max=_GAMMA) / (ratio if prediction == "epsilon" else ratio + 1)
+        return (ratio + 1).clamp(max=_GAMMA) / (ratio + 1)
+    return (_GAMMA / ratio).clamp(max=1) * (1 + 0.1 / ratio).clamp(max=10)
 
 
 @torch.inference_mode()
@@ -65,4 +91,4 @@ def _read(work: Path) -> tuple[torch.Tensor, torch.Tensor]:
         encoder(tokenize(tokenizer, texts[start : start + 500])).last_hidden_state.half()
         for start in range(0, len(texts), 500)
     ]
-    return torch.cat(parts).clone(), torch.tensor([places[text] for text in captions])
+    return torch.cat(parts), torch.tensor([places[text] for text in captions])

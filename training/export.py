@@ -7,9 +7,9 @@ import diffusers
 import torch
 
 from training.autoencoder import PLAN as AUTOENCODER
-from training.denoiser import PLANS
+from training.denoiser import load_denoiser
 from training.loop import load_average
-from training.model import NOISE, make_autoencoder, make_denoiser
+from training.model import NOISE, make_autoencoder
 from training.text import load_text_encoder, load_tokenizer
 
 
@@ -19,14 +19,12 @@ def make_pipeline(work: Path, prediction: str) -> diffusers.StableDiffusionPipel
     load_average(vae, work, AUTOENCODER.name)
     deviation = float(torch.load(work / "latents.pt", weights_only=True)["deviation"])
     vae.register_to_config(scaling_factor=round(1 / deviation, 5), force_upcast=False)
-    unet = make_denoiser()
-    load_average(unet, work, PLANS[prediction].name)
     scheduler = diffusers.DPMSolverMultistepScheduler(**NOISE, prediction_type=prediction, steps_offset=1)
     return diffusers.StableDiffusionPipeline(
         vae=vae.eval(),
         text_encoder=load_text_encoder(work).eval(),
         tokenizer=load_tokenizer(work),
-        unet=unet.eval(),
+        unet=load_denoiser(work, prediction),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,

@@ -1,6 +1,5 @@
-"""The training loop that every part goes through: cosine learning rate, averaged weights, and a place to go on from."""
+"""The training loop of every part: a learning rate that cools down, averaged weights, and a place to go on from."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ class Plan:
     name: str
     steps: int
     rate: float
-    warmup: int = 100
-    decay: float = 0.999
+    warmup: int
+    cooling: int
+    decay: float
     weight_decay: float = 0.0
     save_every: int = 100
 
@@ -76,7 +76,8 @@ def load_average(model: torch.nn.Module, work: Path, name: str) -> torch.nn.Modu
 
 
 def _pace(step: int, plan: Plan) -> float:
-    return min(1.0, (step + 1) / plan.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
+    """Up, level, and down to nothing: but for where the way down begins, a longer plan starts as a shorter one does."""
+    return min(1.0, (step + 1) / plan.warmup, (plan.steps - step) / plan.cooling)
 
 
 @torch.no_grad()

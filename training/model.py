@@ -9,7 +9,7 @@ TOKENS = 32
 TEXT_WIDTH = 128
 LATENT_CHANNELS = 4
 LATENT_SIDE = SIDE // 4
-NOISE = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+NOISE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 _AUTOENCODER_WIDTHS = (16, 24, 48)
 _DENOISER_WIDTHS = (32, 64, 96)
@@ -30,12 +30,12 @@ def make_autoencoder() -> diffusers.AutoencoderKL:
     )
 
 
-def make_denoiser() -> diffusers.UNet2DConditionModel:
+def make_denoiser(variants: int = 1) -> diffusers.UNet2DConditionModel:
     """The UNet: words are heard at 8 x 8, where most shapes are decided, and once more at 4 x 4."""
     return diffusers.UNet2DConditionModel(
         sample_size=LATENT_SIDE,
         in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
+        out_channels=variants * LATENT_CHANNELS,
         block_out_channels=_DENOISER_WIDTHS,
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),

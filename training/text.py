@@ -18,7 +18,7 @@ from training.loop import Plan, load_average, train
 from training.model import TEXT_WIDTH, TOKENS, make_text_encoder
 from training.tokenizer import write_tokenizer
 
-PLAN = Plan("text", steps=300, rate=1e-3, warmup=30, decay=0.99, save_every=100)
+PLAN = Plan("text", steps=300, rate=1e-3, warmup=30, cooling=150, decay=0.99, save_every=100)
 
 _BATCH = 48  # of each core
 _SHAPES = ("", *captions.SHAPES, *captions.OBJECTS)
