@@ -11,9 +11,9 @@ from training.loop import Plan, load_average, train
 from training.model import make_autoencoder
 from training.pool import load_pictures
 
-PLAN = Plan("autoencoder", steps=1000, rate=2e-3, warmup=50, cooling=400, decay=0.99, save_every=50)
+PLAN = Plan("autoencoder", steps=1000, rate=1.5e-3, warmup=50, cooling=400, decay=0.99, save_every=50)
 
-_BATCH = 8  # of each core
+_BATCH = 4  # of each core
 _ENCODED_AT_ONCE = 250
 _KL = 2e-4
 _EDGES = 1.0

@@ -11,8 +11,8 @@ LATENT_CHANNELS = 4
 LATENT_SIDE = SIDE // 4
 NOISE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
-_AUTOENCODER_WIDTHS = (16, 24, 48)
-_DENOISER_WIDTHS = (32, 64, 96)
+_AUTOENCODER_WIDTHS = (8, 24, 48)
+_DENOISER_WIDTHS = (32, 48, 96)
 _GROUPS = 8
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from training.captions import KINDS, draw_scene, loosely
 from training.drawings import SIDE, draw
 
-SIZE = 40_000
+SIZE = 24_000
 SHARES = {"one": 0.40, "pair": 0.25, "count": 0.15, "scenery": 0.20}
 PICTURES = "pictures.npy"
 CAPTIONS = "captions.json"
