@@ -37,3 +37,5 @@ def export(work: Path, prediction: str, folder: Path) -> None:
     pipeline = make_pipeline(work, prediction).to(torch.float16)
     shutil.rmtree(folder, ignore_errors=True)
     pipeline.save_pretrained(str(folder), safe_serialization=True)
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(0o644)  # safetensors keeps its files to their owner; these are everybody's
