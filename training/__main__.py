@@ -6,21 +6,19 @@ from pathlib import Path
 import diffusers
 import torch
 
-from training.autoencoder import encode_pool, train_autoencoder
+from training.autoencoder import encode_pool, train_autoencoder, train_decoder
 from training.captions import KINDS, caption, held_out_scenes
 from training.denoiser import train_denoiser
 from training.evaluate import grid, paint, report
-from training.export import export
+from training.export import FOLDERS, export
 from training.pool import make_pool
 from training.text import train_text
 
-_MODELS = Path(__file__).parents[1] / "actors" / "models"
 _STAGES = {
     "prepare": "draw the training set, train the text model and the autoencoder",
     "denoise": "train the denoiser",
     "export": "write the two folders",
 }
-FOLDERS = {"epsilon": _MODELS / "demo", "v_prediction": _MODELS / "demo-v"}
 
 
 def main() -> None:
@@ -48,6 +46,7 @@ def _prepare(chosen: argparse.Namespace) -> None:
     train_text(chosen.work, seed=chosen.seed, cores=chosen.cores)
     train_autoencoder(chosen.work, seed=chosen.seed, cores=chosen.cores)
     encode_pool(chosen.work, cores=chosen.cores)
+    train_decoder(chosen.work, seed=chosen.seed, cores=chosen.cores)
 
 
 def _denoise(chosen: argparse.Namespace) -> None:

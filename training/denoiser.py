@@ -9,30 +9,30 @@ from pathlib import Path
 import diffusers
 import torch
 
+from training.autoencoder import load_latents
 from training.loop import Plan, load_average, train
 from training.model import LATENT_CHANNELS, LATENT_SIDE, NOISE, make_denoiser
 from training.pool import load_captions
 from training.text import load_text_encoder, load_tokenizer, tokenize
 
 PREDICTIONS = ("epsilon", "v_prediction")
-PLAN = Plan("denoiser", steps=6000, rate=1.2e-3, warmup=200, cooling=1500, decay=0.998, weight_decay=0.01)
+PLAN = Plan("denoiser", steps=8000, rate=1.2e-3, warmup=200, cooling=2000, decay=0.998, weight_decay=0.01)
 
-_BATCH = 16  # of each core
+_BATCH = 8  # of each core
 _UNCAPTIONED = 0.1
 _GAMMA = 5.0
 
 
 def train_denoiser(work: Path, *, seed: int, cores: int) -> None:
     """Train it to the end of its plan."""
-    saved = torch.load(work / "latents.pt", weights_only=True)
-    latents, deviation = saved["latents"], float(saved["deviation"])
+    latents = load_latents(work)
     states, numbers = _read(work)
     noise = diffusers.DDPMScheduler(**NOISE)
     signal = noise.alphas_cumprod
 
     def loss_of(model: torch.nn.Module, random: torch.Generator) -> torch.Tensor:
         chosen = torch.randint(len(latents), (_BATCH,), generator=random)
-        clean = latents[chosen].float() / deviation
+        clean = latents[chosen].float()
         drop = torch.rand(_BATCH, generator=random) < _UNCAPTIONED
         words = states[torch.where(drop, 0, numbers[chosen])].float()
         step = torch.randint(len(signal), (_BATCH,), generator=random)

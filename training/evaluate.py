@@ -19,11 +19,14 @@ GUIDANCE = 3.0
 _BATCH = 25
 _GAP = 4
 
-Pipeline = diffusers.StableDiffusionPipeline
-
 
 def paint(
-    pipeline: Pipeline, prompts: Sequence[str], *, steps: int = STEPS, guidance: float = GUIDANCE, seed: int = 0
+    pipeline: diffusers.StableDiffusionPipeline,
+    prompts: Sequence[str],
+    *,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    seed: int = 0,
 ) -> np.ndarray:
     """A picture of each prompt, from noise that follows from the seed and its place among them."""
     pipeline.set_progress_bar_config(disable=True)
@@ -45,7 +48,12 @@ def paint(
 
 
 def verdicts(
-    pipeline: Pipeline, scenes: Sequence[Scene], *, steps: int = STEPS, guidance: float = GUIDANCE, seed: int = 0
+    pipeline: diffusers.StableDiffusionPipeline,
+    scenes: Sequence[Scene],
+    *,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    seed: int = 0,
 ) -> list[Verdict]:
     """What is right in the pictures of these scenes."""
     pictures = paint(pipeline, [caption(scene) for scene in scenes], steps=steps, guidance=guidance, seed=seed)
@@ -53,7 +61,11 @@ def verdicts(
 
 
 def report(
-    pipeline: Pipeline, counts: dict[str, int], *, steps: int = STEPS, guidance: float = GUIDANCE
+    pipeline: diffusers.StableDiffusionPipeline,
+    counts: dict[str, int],
+    *,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
 ) -> Iterator[str]:
     """For each kind of caption, how many of its held-out pictures keep each claim."""
     for kind, count in counts.items():

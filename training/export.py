@@ -6,22 +6,20 @@ from pathlib import Path
 import diffusers
 import torch
 
-from training.autoencoder import PLAN as AUTOENCODER
+from training.autoencoder import load_autoencoder
 from training.denoiser import load_denoiser
-from training.loop import load_average
-from training.model import NOISE, make_autoencoder
+from training.model import NOISE
 from training.text import load_text_encoder, load_tokenizer
+
+_MODELS = Path(__file__).parents[1] / "actors" / "models"
+FOLDERS = {"epsilon": _MODELS / "demo", "v_prediction": _MODELS / "demo-v"}
 
 
 def make_pipeline(work: Path, prediction: str) -> diffusers.StableDiffusionPipeline:
     """The pipeline of one variant, of whatever its checkpoints hold by now."""
-    vae = make_autoencoder()
-    load_average(vae, work, AUTOENCODER.name)
-    deviation = float(torch.load(work / "latents.pt", weights_only=True)["deviation"])
-    vae.register_to_config(scaling_factor=round(1 / deviation, 5), force_upcast=False)
     scheduler = diffusers.DPMSolverMultistepScheduler(**NOISE, prediction_type=prediction, steps_offset=1)
     return diffusers.StableDiffusionPipeline(
-        vae=vae.eval(),
+        vae=load_autoencoder(work),
         text_encoder=load_text_encoder(work).eval(),
         tokenizer=load_tokenizer(work),
         unet=load_denoiser(work, prediction),

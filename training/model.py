@@ -11,7 +11,7 @@ LATENT_CHANNELS = 4
 LATENT_SIDE = SIDE // 4
 NOISE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
-_AUTOENCODER_WIDTHS = (8, 24, 48)
+_AUTOENCODER_WIDTHS = (8, 24, 64)
 _DENOISER_WIDTHS = (32, 48, 96)
 _GROUPS = 8
 
@@ -24,7 +24,7 @@ def make_autoencoder() -> diffusers.AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * len(_AUTOENCODER_WIDTHS),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=_GROUPS,
+        norm_num_groups=1,  # a channel on its own would be set to mean 0 everywhere, and a flat colour be lost
         mid_block_add_attention=False,
         sample_size=SIDE,
     )

@@ -88,7 +88,8 @@ def load_tokenizer(work: Path) -> transformers.CLIPTokenizer:
 def tokenize(tokenizer: transformers.CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     """Texts as numbers, all of one length, as the pipeline makes them."""
     encoded = tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
-    return encoded.input_ids
+    ids: torch.Tensor = encoded.input_ids
+    return ids
 
 
 def _fields() -> Iterator[tuple[str, tuple[str, ...]]]:
