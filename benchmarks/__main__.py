@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark, one after the other. Each writes `benchmarks/results/<name>.json`."""
+"""`make bench`: every benchmark but `true_size`, one after the other. Each writes `benchmarks/results/<name>.json`."""
 
 import runpy
 import sys

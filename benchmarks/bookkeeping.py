@@ -33,6 +33,7 @@ from actors.recipe import LaneRecipe
 from actors.records import Beat, DataFile, Shard, ShardOrder, ShardReport, sample_key
 from actors.storage.bucket import ObjectInfo
 from actors.storage.folder import FolderBucket
+from benchmarks.memory import peak_mib, resident_mib
 from benchmarks.timing import print_table, write_results
 from jobs import index
 from jobs.catalog import Catalog
@@ -53,7 +54,6 @@ GROUP = 65_536
 COMMITTED = 10_000
 SHARDS = 1_000_000
 EARLY = 100_000
-MIB = 1024 * 1024
 Facts = dict[str, Any]
 
 
@@ -214,18 +214,6 @@ class NoLeash:
     def say(self, text: str) -> None: ...
 
     def status(self, status: object) -> None: ...
-
-
-def peak_mib(pid: int) -> float:
-    """Of one program: what `wait4` tells includes the process that started it."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
-
-
-def resident_mib() -> float:
-    """Of this process, now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
 PARTS: dict[str, Callable[[Path], Facts]] = {"plan": plan, "resume": resume, "drive": drive}

@@ -16,8 +16,8 @@ def copy_of_tiny(tiny_folder, folder, **index):
     return folder
 
 
-def save_with_safety_checker(tiny_folder, folder, threshold):
-    """`tiny` with a safety checker that flags every image (threshold -2) or none (+2)."""
+def safety_checker(threshold):
+    """The parts of a pipeline that flags every image (threshold -2) or none (+2)."""
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.CLIPConfig(
         vision_config={**vision, "image_size": 30, "patch_size": 15, "projection_dim": 16}, projection_dim=16
@@ -27,13 +27,14 @@ def save_with_safety_checker(tiny_folder, folder, threshold):
     checker.concept_embeds_weights.data.fill_(threshold)
     checker.special_care_embeds_weights.data.fill_(threshold)
     size = {"height": 30, "width": 30}
-    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
-        str(tiny_folder),
-        safety_checker=checker,
-        feature_extractor=transformers.CLIPImageProcessorPil(size=size, crop_size=size),
-        requires_safety_checker=True,
-    )
-    pipeline.save_pretrained(str(folder))
+    extractor = transformers.CLIPImageProcessorPil(size=size, crop_size=size)
+    return {"safety_checker": checker, "feature_extractor": extractor, "requires_safety_checker": True}
+
+
+def save_with_safety_checker(tiny_folder, folder, threshold):
+    """`tiny` with a safety checker."""
+    parts = safety_checker(threshold)
+    diffusers.StableDiffusionPipeline.from_pretrained(str(tiny_folder), **parts).save_pretrained(str(folder))
     return folder
 
 

@@ -23,13 +23,6 @@ SEEDS = [1, 2**53 - 1, 3, 3, 5]
 REQUESTS = [make_request(text, seed, row=row) for row, (text, seed) in enumerate(zip(PROMPTS, SEEDS, strict=True))]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def tiny():
     return load_model(ModelSettings(model="tiny"), device="cpu")

@@ -33,13 +33,6 @@ PROMPTS = ["a red fox", "a lighthouse at night", "a whale"]
 SIDE = 64
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A pipeline of each structure, by the name that the tests below give it."""

@@ -1,0 +1,243 @@
+"""Every family in small, through its card: what lightmill paints is what diffusers paints, byte for byte."""
+
+import functools
+import inspect
+import json
+import shutil
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from actors.models import configs, registry
+from actors.models.loading import load_model
+from actors.models.trust import has_pickles, weights_sha256
+from actors.records import InputImages
+from actors.settings import ModelSettings
+from lanes import make_batch, make_request
+from miniatures.catalogue import CARDS, STRUCTURES, Catalogue
+
+pytestmark = [  # of diffusers, in the comparison
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning"),
+]
+SIDE = 64
+STEPS = 3
+SEED = 7
+PROMPTS = ["a red fox", "a lighthouse at night"]
+FORMS = [
+    pytest.param(card.name, suffix, id=f"{card.name}{suffix}")
+    for card in CARDS.values()
+    if card.pipeline
+    for suffix in ([".ckpt", ".safetensors"] if card.file else [""])
+]
+IN_ONE_FILE = {
+    "stable-diffusion-1-5": "sd1",
+    "stable-diffusion-2-1-base": "sd2-base",
+    "stable-diffusion-2-1": "sd2-v",
+    "stable-diffusion-xl": "sdxl",
+    "noobai-xl-v-pred": "sdxl-v",
+    "stable-diffusion-1-5-inpainting": None,
+    "stable-diffusion-2-inpainting": None,
+    "stable-diffusion-x4-upscaler": None,
+}
+"""Models whose repositories hold a checkpoint beside the folder, by the config that a job names; None: the folder."""
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    top = tmp_path_factory.mktemp("catalogue")
+    yield Catalogue.in_folder(top)
+    shutil.rmtree(top)
+
+
+@pytest.fixture
+def catalogue(made, monkeypatch):
+    """The small catalogue in the place of the one that ships."""
+    monkeypatch.setattr(registry, "_SHIPPED", made.top / "cards")
+    monkeypatch.setattr(configs, "_SHIPPED", made.top / "configs")
+    return made
+
+
+def load(catalogue, name, suffix="", **words):
+    """The model by the name of its card, with the permission that its weights need."""
+    card = CARDS[name]
+    catalogue.card(name)
+    place = catalogue.checkpoint(name, suffix) if suffix else catalogue.folder(name)
+    if suffix and place.name != card.file:
+        words["file"] = place.name
+    if has_pickles(place) and not (card.sha256 and place.name == card.file):
+        words["sha256"] = weights_sha256(place)
+    trusted = has_pickles(place) or bool(card.vae and card.vae.pickle)
+    return load_model(ModelSettings(model=name, allow_pickle=trusted, **words), device="cpu")
+
+
+def inputs_for(task):
+    """Soft pictures, one for each prompt, and what to paint anew of them."""
+    if task == "text-to-image":
+        return None
+    random = np.random.default_rng(3)
+    side = SIDE // 4 if task == "upscale" else SIDE
+    few = random.integers(0, 256, (len(PROMPTS), 4, 4, 3), dtype=np.uint8)
+    images = [np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC)) for one in few]
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[:, SIDE // 2 :] = 255
+    return [InputImages(image=image, mask_image=mask if task == "inpainting" else None, sha256={}) for image in images]
+
+
+def steps_of(card):
+    return min(STEPS, card.num_inference_steps or STEPS)
+
+
+def painted(model, card):
+    """By lightmill: as a job that names the model and is silent otherwise, but small and with few steps."""
+    info = model.info
+    inputs = inputs_for(info.task) or [None] * len(PROMPTS)
+    requests = [
+        make_request(
+            text,
+            SEED,
+            row=row,
+            side=SIDE,
+            steps=steps_of(card),
+            guidance=info.guidance_scale,
+            negative=info.negative_prompt,
+            strength=info.strength,
+            noise_level=info.noise_level,
+            input_images=one,
+        )
+        for row, (text, one) in enumerate(zip(PROMPTS, inputs, strict=True))
+    ]
+    images = model.generate(make_batch(*requests))
+    assert images.finite == (True, True)
+    assert images.nsfw == ((False, False) if card.safety_checker else (None, None))
+    return images.pixels
+
+
+@functools.cache
+def as_diffusers_paints(catalogue, name, task):
+    """By a user of diffusers who has read the model's page."""
+    card = CARDS[name]
+    torch.set_num_threads(1)
+    pipeline_class = getattr(diffusers, class_of(card, task))
+    pipeline = pipeline_class.from_pretrained(str(catalogue.folder(name)), local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    scheduler_class = getattr(diffusers, card.scheduler.name) if card.scheduler else type(pipeline.scheduler)
+    options = dict(card.scheduler.arguments) if card.scheduler else {}
+    if card.prediction_type in ("epsilon", "v_prediction"):
+        options["prediction_type"] = card.prediction_type
+    pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config, **options)
+    if card.vae:
+        pipeline.vae = catalogue.other_vae()
+    guidance = "true_cfg_scale" if card.pipeline == "QwenImagePipeline" else "guidance_scale"
+    arguments = {
+        guidance: card.guidance_scale,
+        "num_inference_steps": steps_of(card),
+        "generator": [torch.Generator().manual_seed(SEED) for _ in PROMPTS],
+        **as_text(pipeline, card),
+        **as_pictures(task),
+    }
+    if "height" in inspect.signature(pipeline_class.__call__).parameters:
+        arguments |= {"height": SIDE, "width": SIDE}
+    return np.stack([np.asarray(image) for image in pipeline(**arguments).images])
+
+
+def class_of(card, task):
+    if task == card.tasks[0]:
+        return card.pipeline
+    return card.pipeline.replace("Pipeline", {"image-to-image": "Img2Img", "inpainting": "Inpaint"}[task] + "Pipeline")
+
+
+def as_text(pipeline, card):
+    negatives = [card.negative_prompt] * len(PROMPTS) if card.negative_prompt else None
+    if card.clip_skip is None:
+        return {"prompt": list(PROMPTS), **({"negative_prompt": negatives} if negatives else {})}
+
+    # diffusers' own `clip_skip` fails with transformers from 5.6 on. Of what is not to be seen no layer is skipped.
+    def encode(texts, layers):
+        ids = pipeline.tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+        states = pipeline.text_encoder(ids.input_ids, output_hidden_states=True).hidden_states
+        return pipeline.text_encoder.final_layer_norm(states[-1 - layers])
+
+    with torch.inference_mode():
+        prompts, others = encode(list(PROMPTS), card.clip_skip), encode(negatives or [""] * len(PROMPTS), 0)
+    return {"prompt_embeds": prompts, "negative_prompt_embeds": others}
+
+
+def as_pictures(task):
+    inputs = inputs_for(task)
+    if inputs is None:
+        return {}
+    masks = {"mask_image": [Image.fromarray(one.mask_image) for one in inputs]} if task == "inpainting" else {}
+    return {"image": [Image.fromarray(one.image) for one in inputs], **masks}
+
+
+def assert_alive(pixels):
+    """Grey pictures, or pictures that do not follow their prompts, would be equal for no reason."""
+    assert pixels.shape == (len(PROMPTS), SIDE, SIDE, 3)
+    assert min(picture.std() for picture in pixels) > 10
+    assert (pixels[0] != pixels[1]).mean() > 0.1
+
+
+def test_every_card_that_ships_has_its_miniature():
+    assert STRUCTURES.keys() == CARDS.keys() - {"fake"}
+
+
+@pytest.mark.parametrize(("name", "suffix"), FORMS)
+def test_a_model_paints_through_its_card_as_diffusers_does(catalogue, name, suffix):
+    card = CARDS[name]
+    model = load(catalogue, name, suffix)
+
+    pixels = painted(model, card)
+
+    assert_alive(pixels)
+    np.testing.assert_array_equal(pixels, as_diffusers_paints(catalogue, name, card.tasks[0]))
+    info = model.info
+    assert (info.model, info.task, (info.width, info.height)) == (name, card.tasks[0], card.sizes[0])
+    assert (info.model_license, info.model_tier) == (card.license.id, card.tier)
+    assert info.num_inference_steps == (card.num_inference_steps or 50)
+
+
+OTHER_TASKS = {(card.pipeline, task): card.name for card in CARDS.values() if not card.file for task in card.tasks[1:]}
+
+
+@pytest.mark.parametrize(("pipeline", "task"), OTHER_TASKS)
+def test_its_other_tasks_are_done_by_the_same_weights(catalogue, pipeline, task):
+    name = OTHER_TASKS[pipeline, task]
+    card = CARDS[name]
+
+    pixels = painted(load(catalogue, name, task=task), card)
+
+    assert_alive(pixels)
+    np.testing.assert_array_equal(pixels, as_diffusers_paints(catalogue, name, task))
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+@pytest.mark.parametrize("name", IN_ONE_FILE)
+def test_a_checkpoint_beside_the_folder_paints_the_same(catalogue, name, suffix):
+    card = CARDS[name]
+    config = IN_ONE_FILE[name] or str(catalogue.folder(name))
+
+    model = load(catalogue, name, suffix, config=config, tokenizer=str(catalogue.folder(name)))
+
+    np.testing.assert_array_equal(painted(model, card), as_diffusers_paints(catalogue, name, card.tasks[0]))
+    assert json.loads(model.info.recipe)["config"] == Path(config).name
+
+
+VELOCITIES = {STRUCTURES[card.name]: card.name for card in CARDS.values() if card.prediction_type == "v_prediction"}
+
+
+@pytest.mark.parametrize("name", VELOCITIES.values())
+def test_the_wrong_prediction_shows(catalogue, name, tmp_path):
+    card = CARDS[name]
+    words = yaml.safe_load(catalogue.card(name).read_text())
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump({**words, "prediction_type": "epsilon"}))
+
+    pixels = painted(load_model(ModelSettings(model=str(wrong)), device="cpu"), card)
+
+    assert abs(pixels.astype(int) - as_diffusers_paints(catalogue, name, card.tasks[0])).mean() > 8
