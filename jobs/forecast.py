@@ -107,7 +107,7 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
         needs_rewrite=source.needs_rewrite,
         committed=committed,
         report=examined.report,
-        refusals=(*examined.refusals, *others),
+        refusals=tuple(dict.fromkeys([*examined.refusals, *others])),
         notes=examined.notes,
     )
 

@@ -13,6 +13,7 @@ from actors.models.card import ModelCard
 from actors.models.folder import read_json
 from actors.models.hub import is_on_hub
 from actors.models.registry import card_line, find_card
+from actors.models.weights import WITHOUT_WEIGHTS
 from actors.settings import UNKNOWN, ModelSettings, PolicySettings, WeightsSettings
 
 MUST_BE_NAMED = ("unrestricted", UNKNOWN)
@@ -53,14 +54,13 @@ def unknowns(policy: PolicySettings, settings: ModelSettings) -> Iterator[Proble
 
 
 def _model(settings: ModelSettings) -> _Weights:
-    name = settings.model
-    return _described(settings, find_card("fake" if name.startswith("fake:") else name))
+    return _described(settings, find_card(settings.model))
 
 
 def _parts(settings: ModelSettings) -> Iterator[_Weights]:
     """What is drawn with beside the model's own weights: a config and a tokenizer hold none."""
     for field, part in settings.parts.items():
-        if field not in ("config", "tokenizer"):
+        if field not in WITHOUT_WEIGHTS:
             found = _described(part, find_card(part.model) if is_on_hub(part) else None)
             yield replace(found, name=f"{part.model} ({field})")
 

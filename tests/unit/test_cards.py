@@ -69,7 +69,7 @@ def test_a_shipped_card_is_sound(path):
 
     assert card.name == path.stem
     assert card.certainty["default"]
-    assert card.tokenizer is None or find_card(card.tokenizer).format == "folder"
+    assert card.tokenizer is None or find_card(card.tokenizer.id).format == "folder"
     assert (card.config is None) == (card.tokenizer is None)
     assert not any(weights and weights.is_local for weights in (card, card.vae))
     assert isinstance(yaml.safe_load(path.read_text())["license"], str), "licences are written down once"
