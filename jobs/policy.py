@@ -69,11 +69,8 @@ def _described(settings: WeightsSettings, card: ModelCard | None) -> _Weights:
     """A card speaks of the revision and the file that it names, and of no other."""
     if card is None:
         return _Weights(settings.model)
-    cards: dict[str, str | None] = {"revision": card.revision or "main", "file": card.file}
-    cards |= {"sha256": card.sha256} if card.sha256 else {}
-    for field, value in cards.items():
-        if getattr(settings, field) not in (None, value):
-            return _Weights(settings.model, None, f"its `{field}` is not that of its card")
+    if field := card.silent_on(settings, floating="main"):
+        return _Weights(settings.model, None, f"its `{field}` is not that of its card")
     return _Weights(settings.model, card)
 
 

@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from actors.models.kinds import Certainty, Task, Tier
-from actors.settings import MAX_SIDE, Settings
+from actors.settings import MAX_SIDE, Settings, WeightsSettings
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)]
 Text = Annotated[str, Field(min_length=1)]
@@ -187,6 +187,14 @@ class ModelCard(Weights):
     def prompt_tokens(self) -> int | None:
         """What the encoder that reads most reads of a prompt: what is cut off there, none has seen."""
         return max((encoder.tokens for encoder in self.text_encoders), default=None)
+
+    def silent_on(self, weights: WeightsSettings, floating: str | None = None) -> str | None:
+        """The field by which these are other weights than those that it speaks of; None where they are the same.
+        `floating` is what the revision of a card that names none has to be; None: any."""
+        known = {"revision": self.revision or floating, "file": self.file, "sha256": self.sha256}
+        free = {field for field in ("revision", "sha256") if known[field] is None}
+        named = (field for field in known if field not in free and getattr(weights, field) is not None)
+        return next((field for field in named if getattr(weights, field) != known[field]), None)
 
     def promise(self) -> dict[str, Any]:
         """What it says that makes the pictures and their rights, as JSON has it."""

@@ -18,7 +18,7 @@ from actors.models.registry import FindCard, find_card
 from actors.models.tasks import UPSCALE, class_for, own_task, refuse_idle
 from actors.models.trust import refuse_pickles
 from actors.models.weights import WITHOUT_WEIGHTS, arrive, with_card
-from actors.settings import ModelSettings
+from actors.settings import UNKNOWN, ModelSettings
 
 TINY_REVISION = "1"
 """Changes whenever the weights of `tiny` do."""
@@ -58,9 +58,9 @@ class ModelFacts:
     """Folder of the tokenizer of which the text encoder reads most."""
     prompt_tokens: int | None = None
     """How many tokens that is, begin and end marks included."""
-    license: str = "unknown"
+    license: str = UNKNOWN
     """Identifier of SPDX, where it has one, else of the hub."""
-    tier: str = "unknown"
+    tier: str = UNKNOWN
 
 
 def describe_model(settings: ModelSettings, find: FindCard = find_card) -> ModelFacts:
@@ -118,6 +118,7 @@ def _of_card(settings: ModelSettings, card: ModelCard) -> ModelFacts:
     task = settings.task or card.tasks[0]
     class_for(settings.model, card.pipeline, task)
     width, height = card.sizes[0]
+    knows_them = not card.silent_on(settings)
     return ModelFacts(
         model=settings.model,
         card=card,
@@ -131,8 +132,8 @@ def _of_card(settings: ModelSettings, card: ModelCard) -> ModelFacts:
         guidance_scale=card.guidance_scale,
         negative_prompt=card.negative_prompt,
         prompt_tokens=card.prompt_tokens,
-        license=card.license.id,
-        tier=card.tier,
+        license=card.license.id if knows_them else UNKNOWN,
+        tier=card.tier if knows_them else UNKNOWN,
     )
 
 

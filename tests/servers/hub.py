@@ -12,6 +12,8 @@ from urllib.parse import unquote
 import pytest
 from huggingface_hub import constants
 
+MODEL = "someone/some-model"
+"""The one that every test finds there."""
 COMMIT = hashlib.sha1(b"a commit").hexdigest()
 WEIGHTS = (".safetensors", ".bin", ".ckpt")
 

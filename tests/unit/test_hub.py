@@ -22,28 +22,12 @@ from actors.models.trust import weight_files, weights_sha256
 from actors.models.weights import arrive, with_card
 from actors.settings import LoraSettings, ModelSettings
 from lanes import make_batch, make_request
-from pipelines import copy_of_tiny
-from servers.hub import COMMIT, hub_in_place
-
-MODEL = "someone/some-model"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with hub_in_place(tmp_path, monkeypatch) as hub:
-        hub.repositories[MODEL] = copy_of_tiny(tiny_folder(), tmp_path / "repository")
-        yield hub
+from refusals import refused
+from servers.hub import COMMIT, MODEL
 
 
 def settings(**more):
     return ModelSettings(**{"model": MODEL, **more})
-
-
-def refused(call, *arguments, **more):
-    with pytest.raises(InputError) as caught:
-        call(*arguments, **more)
-    (problem,) = caught.value.problems
-    return problem.code, problem.message
 
 
 def test_a_model_of_the_hub_paints_as_the_folder_does(hub):

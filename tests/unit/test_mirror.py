@@ -25,28 +25,14 @@ from commands import lightmill
 from jobs.order import RunOrder
 from jobs.promise import make_promise
 from pipelines import copy_of_tiny
-from servers.hub import COMMIT, hub_in_place
+from refusals import refused
+from servers.hub import COMMIT, MODEL
 
-MODEL = "someone/some-model"
 OTHER = "f" * 40
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with hub_in_place(tmp_path, monkeypatch) as hub:
-        hub.repositories[MODEL] = copy_of_tiny(tiny_folder(), tmp_path / "repository")
-        yield hub
 
 
 def settings(**more):
     return ModelSettings(**{"model": MODEL, **more})
-
-
-def refused(call, *arguments, **more):
-    with pytest.raises(InputError) as caught:
-        call(*arguments, **more)
-    (problem,) = caught.value.problems
-    return problem.code, problem.message
 
 
 def cut_off(hub, monkeypatch):

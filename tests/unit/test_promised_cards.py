@@ -64,7 +64,8 @@ def write(path, card, **changes):
 
 def promised(folder, bucket, card):
     """Promise a job with the card; its model need not be here, as on a cluster."""
-    spec = make_spec(folder, model=str(card))
+    table = folder / "prompts.parquet"
+    spec = make_spec(folder, model=str(card), table=str(table) if table.exists() else None)
     make_promise(bucket, RunOrder(spec=spec, address="ray://far-away:1", check="none"), lambda text: None).keep(
         bucket, NO_FENCE
     )
