@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from actors.errors import InputError, Problem
@@ -24,22 +25,36 @@ def look_up(models: Iterable[ModelSettings], *, frozen: bool = False) -> dict[st
     """
     commits: dict[str, str] = {}
     problems: list[Problem] = []
-    everything: list[WeightsSettings] = []
+    everywhere: list[WeightsSettings] = []
     for settings in models:
         try:
-            words = with_card(settings, find_card(settings.model))
-            everything += [words, *words.parts.values()]
+            everywhere += _everything(settings)
+            commits |= read_mirrors(settings, commits)
         except InputError as error:
             problems += error.problems
-    for weights in sorted(everything, key=lambda one: one.mirror is None):
-        known = _pinned(weights, commits)
+    for weights in everywhere:
         try:
-            commits |= _of_mirror(known) if known.mirror else _of_hub(known, frozen=frozen)
+            commits |= _of_hub(_pinned(weights, commits), frozen=frozen)
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(*dict.fromkeys(problems))
     return commits
+
+
+def read_mirrors(settings: ModelSettings, commits: Commits = MappingProxyType({})) -> Commits:
+    """What the mirrors of a model and its parts hold, as far as they can be read from here; of `commits`, what is known
+    already. Raises `InputError` as `mirror.read` does."""
+    known = dict(commits)
+    for weights in _everything(settings):
+        if weights.mirror:
+            known |= _of_mirror(_pinned(weights, known))
+    return known
+
+
+def _everything(settings: ModelSettings) -> list[WeightsSettings]:
+    words = with_card(settings, find_card(settings.model))
+    return [words, *words.parts.values()]
 
 
 def pinned(settings: ModelSettings, commits: Commits, find: FindCard = find_card) -> ModelSettings:
@@ -78,7 +93,7 @@ def _of_mirror(weights: WeightsSettings) -> Commits:
 
 
 def _of_hub(weights: WeightsSettings, *, frozen: bool) -> Commits:
-    if not is_on_hub(weights) or not _floats(weights):
+    if weights.mirror or not is_on_hub(weights) or not _floats(weights):
         return {}
     return {_key(weights): _refuse(weights) if frozen else commit_of(weights)}
 

@@ -142,6 +142,9 @@ def test_a_clean_cards_name_lets_nobody_elses_weights_pass_the_policy(hub, tmp_p
             make_promise(open_bucket(spec.output), RunOrder(spec=spec, address=address), lambda text: None)
         assert {problem.code for problem in caught.value.problems} == {"LM1220"}
     assert not (tmp_path / "out").exists()
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps(spec.dump()))
+    assert (lightmill("plan", job).status, lightmill("plan", job).codes) == (3, ["LM1220"])
 
 
 def test_a_mirror_tells_the_commit_that_it_was_filled_from(hub, tmp_path):
