@@ -31,12 +31,13 @@ def find_card(model: str) -> ModelCard | None:
 
     Raises `InputError` (LM1208) for a card of the user's that cannot be used.
     """
+    if model.partition(":")[0] == "fake":
+        model = "fake"  # options may follow, paths among them
     if model.endswith(SUFFIXES):
         return load_card(Path(model).expanduser())
     if model.startswith(PATH):
         return None
     if "/" not in model:
-        model = "fake" if model.partition(":")[0] == "fake" else model  # options may follow
         shipped = _SHIPPED / f"{model}.yaml"
         return _load_once(shipped) if shipped.is_file() else None
     return next((card for card in shipped_cards() if model in (card.id, *card.mirrors, *card.aliases)), None)

@@ -116,6 +116,7 @@ def test_what_only_exists_as_pickles_says_so():
         ("stabilityai/stable-diffusion-2-1", "stable-diffusion-2-1"),
         ("Manojb/stable-diffusion-2-1-base", "stable-diffusion-2-1-base"),
         ("runwayml/stable-diffusion-v1-5", "stable-diffusion-1-5"),
+        ("fake:pace=1,journal=/a/mine.yaml", "fake"),
     ],
 )
 def test_a_card_is_found_by_its_name_and_by_every_id_of_its_model(model, name):
