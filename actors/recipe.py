@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from actors.models.card import ModelCard
 from actors.settings import (
     CheckSettings,
     EncodingSettings,
@@ -22,6 +23,8 @@ class LaneRecipe:
 
     lane: int
     model: ModelSettings
+    card: ModelCard | None
+    """What was known of the model when the job began."""
     table: PromptTable
     columns: Mapping[str, str]
     overrides: tuple[Override, ...]

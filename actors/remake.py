@@ -16,7 +16,7 @@ from actors.device import Device
 from actors.generation import Generation
 from actors.input_files import InputFiles
 from actors.inputs import InputReader
-from actors.models.loading import load_model
+from actors.models.loading import load_lane
 from actors.models.model import ModelInfo
 from actors.recipe import LaneRecipe
 from actors.records import Batch, ImageRequest, InputFile, Prompt, Shard
@@ -38,11 +38,7 @@ class Remaker:
     def __init__(self, recipe: LaneRecipe) -> None:
         self._recipe = recipe
         self._clock = Clock()
-        self._device = Device(
-            lambda: load_model(recipe.model, safety_checker=recipe.policy.safety_checker),
-            self._clock,
-            recipe.batch_timeout_seconds,
-        )
+        self._device = Device(lambda: load_lane(recipe), self._clock, recipe.batch_timeout_seconds)
         self._inputs = InputReader(InputFiles(recipe.table.identity.uri, recipe.storage), self._device.info)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
 

@@ -58,6 +58,10 @@ class WeightsSettings(Settings):
     """Of the weights, as `weights_sha256` counts them. What does not match is not read."""
     allow_pickle: bool = False
     """Whether weights may be pickles (.ckpt, .pt, .bin), which also takes their `sha256`."""
+    mirror: Annotated[str, Field(min_length=1)] | None = None
+    """A prefix that `lightmill models mirror` filled from these very weights: where they come from instead."""
+    mirror_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Of the mirror's `sha256.json`. Left out: as it is when the job begins."""
 
 
 class LoraSettings(WeightsSettings):
@@ -86,10 +90,6 @@ class ModelSettings(WeightsSettings):
 
     task: Task | None = None
     """Left out: the first of the model's own."""
-    mirror: Annotated[str, Field(min_length=1)] | None = None
-    """A prefix that `lightmill models mirror` filled: where the model's weights come from instead of the hub."""
-    mirror_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """Of the mirror's `sha256.json`. Left out: as it is when the job begins."""
     config: Part | None = None
     """Of a single file: what it was trained as, by a name of ours or a folder that diffusers saved."""
     tokenizer: Part | None = None

@@ -17,8 +17,8 @@ from actors.generation import Generation
 from actors.input_files import InputFiles
 from actors.inputs import InputReader
 from actors.metadata import metadata_file
-from actors.models.loading import load_model
-from actors.models.model import ImageModel, ModelInfo
+from actors.models.loading import load_lane
+from actors.models.model import ModelInfo
 from actors.models.tasks import refuse_without_inputs
 from actors.orders import Assignment, resolve
 from actors.recipe import LaneRecipe
@@ -47,7 +47,7 @@ class Worker:
         self._turn = threading.Lock()
         self._reading = threading.Lock()
         self._stopping = threading.Event()
-        self._device = Device(lambda: _load(recipe), self._clock, recipe.batch_timeout_seconds)
+        self._device = Device(lambda: load_lane(recipe), self._clock, recipe.batch_timeout_seconds)
         refuse_without_inputs(recipe.model.model, self._device.info.task, recipe.overrides)
         self._bucket = open_bucket(recipe.output, recipe.storage, wanted=self._is_wanted)
         files = InputFiles(recipe.table.identity.uri, recipe.storage, self._is_wanted)
@@ -139,10 +139,6 @@ class Worker:
             batch_size=generation.batch_size,
             seconds=self._clock.lap(),
         )
-
-
-def _load(recipe: LaneRecipe) -> ImageModel:
-    return load_model(recipe.model, safety_checker=recipe.policy.safety_checker)
 
 
 def _reader(recipe: LaneRecipe) -> TableReader:

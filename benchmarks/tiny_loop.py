@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from actors.models.loading import load_model
+from actors.models.registry import find_card
 from actors.models.tiny import tiny_folder
 from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardOrder, ShardReport
@@ -53,6 +54,7 @@ def recipe(folder: Path) -> LaneRecipe:
     storage = StorageSettings()
     return LaneRecipe(
         lane=0,
+        card=find_card("tiny"),
         model=ModelSettings(model="tiny", num_inference_steps=STEPS, batch_size=BATCH, threads=THREADS),
         table=open_source(str(folder / "prompts.parquet"), storage).table(),
         columns={},

@@ -7,8 +7,9 @@ from typing import Any
 from actors.errors import InputError, Problem
 from actors.models.facts import ModelFacts, describe_model
 from actors.models.kinds import Task
+from actors.models.revisions import read_mirrors
 from actors.records import SCHEMA_VERSION
-from actors.settings import ImageFormat
+from actors.settings import ImageFormat, ModelSettings
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
 from actors.tables.table import TableIdentity
 from jobs.catalog import Catalog
@@ -77,7 +78,7 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
 
     Raises `InputError` where there is nothing to forecast, and `StorageError` where the output cannot be read.
     """
-    examined = examine(spec, check, describe_model)
+    examined = examine(spec, check, _look)
     source = examined.source
     committed, others = _look_at_output(spec, source.identity, examined.blocked)
     lanes = 1 if "model" in spec.overrides else len(spec.models)
@@ -107,9 +108,14 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
         needs_rewrite=source.needs_rewrite,
         committed=committed,
         report=examined.report,
-        refusals=(*examined.refusals, *others),
+        refusals=tuple(dict.fromkeys([*examined.refusals, *others])),
         notes=examined.notes,
     )
+
+
+def _look(settings: ModelSettings) -> ModelFacts:
+    read_mirrors(settings)
+    return describe_model(settings)
 
 
 def _look_at_output(

@@ -29,9 +29,10 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
     return tuple(
         LaneRecipe(
             lane=lane,
-            model=pinned(settings, manifest.commits).model_copy(
+            model=_as_begun(manifest, lane, settings).model_copy(
                 update={"threads": manifest.threads[lane], "gpus_per_worker": _gpus_per_worker(settings, gpus)}
             ),
+            card=manifest.cards[lane],
             table=manifest.table.located(spec.output),
             columns=spec.columns,
             overrides=spec.overrides,
@@ -49,6 +50,11 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
         )
         for lane, settings in enumerate(spec.models)
     )
+
+
+def _as_begun(manifest: Manifest, lane: int, settings: ModelSettings) -> ModelSettings:
+    """With the commits, and by the card, that the first run found."""
+    return pinned(settings, manifest.commits, lambda _: manifest.cards[lane])
 
 
 def lane_workers(recipe: LaneRecipe, gpus: float) -> int:

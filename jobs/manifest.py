@@ -10,6 +10,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationError
 
 from actors.errors import InputError, NotFound, Problem
+from actors.models.card import ModelCard
+from actors.models.registry import find_card
 from actors.records import SCHEMA_VERSION
 from actors.settings import Settings
 from actors.storage.bucket import Bucket, Fence
@@ -41,6 +43,8 @@ class Manifest(Settings):
     table: Table
     blocked: tuple[str, ...] = ()
     """The entries of the prompt filter's block list, as they were at the first run."""
+    cards: tuple[ModelCard | None, ...]
+    """What was known of each lane's model at the first run; None of a model without a card."""
     lane_rows: tuple[int, ...]
     threads: tuple[int, ...]
     """CPU threads of a worker, lane by lane: chosen at the first run where the job left it open."""
@@ -85,9 +89,13 @@ class Manifest(Settings):
         bucket.put(KEY, self.model_dump_json(indent=1).encode(), if_absent=self.store == "strong", fence=fence)
 
     def refuse_another(self, spec: JobSpec, identity: Mapping[str, Any], blocked: Sequence[str], url: str) -> None:
-        """Raise `InputError` naming every field in which this job differs from what was promised."""
-        before = promise(self.spec, asdict(self.table.identity), self.blocked)
-        differences = list(_differences(before, promise(spec, identity, blocked)))
+        """Raise `InputError` naming every field in which this job differs from what was promised, or its models' cards
+        from what they then said; LM1208 for a card that cannot be used."""
+        before = promise(self.spec, self.cards, asdict(self.table.identity), self.blocked)
+        found = list(_differences(before, promise(spec, cards_of(spec), identity, blocked)))
+        named = {field for field, *_ in found}
+        # That another model has another card goes without saying.
+        differences = [one for one in found if f"{one[0].partition('.card')[0]}.model" not in named]
         if differences:
             raise InputError(
                 *(
@@ -102,20 +110,39 @@ class Manifest(Settings):
             )
 
 
-def promise(spec: JobSpec, identity: Mapping[str, Any], blocked: Sequence[str] = ()) -> dict[str, Any]:
-    """What makes the pictures and their places, and nothing else. A block list is known by what is in it."""
+Cards = Sequence[ModelCard | None]
+
+
+def cards_of(spec: JobSpec) -> tuple[ModelCard | None, ...]:
+    """What is known of each lane's model now. Raises `InputError` (LM1208) for a card that cannot be used."""
+    return tuple(find_card(settings.model) for settings in spec.models)
+
+
+def promise(spec: JobSpec, cards: Cards, identity: Mapping[str, Any], blocked: Sequence[str] = ()) -> dict[str, Any]:
+    """What makes the pictures, their rights and their places, and nothing else. A block list is known by what is in
+    it."""
     fields = {name: value for name, value in spec.dump().items() if name not in FREE | {"models"}}
     fields["prompt_filter"] |= {"block_list": block_list_sha256(blocked)}
     models = [
-        {name: value for name, value in model.items() if name not in FREE_OF_A_MODEL} for model in spec.dump()["models"]
+        {**_bound(model), "card": card.promise() if card else None}
+        for model, card in zip(spec.dump()["models"], cards, strict=True)
     ]
     return {**fields, "models": models, "table": dict(identity)}
 
 
-def fingerprint(spec: JobSpec, identity: Mapping[str, Any], blocked: Sequence[str] = ()) -> str:
+def fingerprint(promised: Mapping[str, Any]) -> str:
     """SHA-256 of the promise, in hex."""
-    canonical = json.dumps(promise(spec, identity, blocked), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(promised, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _bound(value: Any) -> Any:  # noqa: ANN401
+    """What of a model, or of its parts, is no more to be changed."""
+    if isinstance(value, list):
+        return [_bound(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _bound(one) for name, one in value.items() if name not in FREE_OF_A_MODEL}
+    return value
 
 
 def _differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:  # noqa: ANN401

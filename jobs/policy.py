@@ -13,6 +13,7 @@ from actors.models.card import ModelCard
 from actors.models.folder import read_json
 from actors.models.hub import is_on_hub
 from actors.models.registry import card_line, find_card
+from actors.models.weights import WITHOUT_WEIGHTS
 from actors.settings import UNKNOWN, ModelSettings, PolicySettings, WeightsSettings
 
 MUST_BE_NAMED = ("unrestricted", UNKNOWN)
@@ -53,14 +54,13 @@ def unknowns(policy: PolicySettings, settings: ModelSettings) -> Iterator[Proble
 
 
 def _model(settings: ModelSettings) -> _Weights:
-    name = settings.model
-    return _described(settings, find_card("fake" if name.startswith("fake:") else name))
+    return _described(settings, find_card(settings.model))
 
 
 def _parts(settings: ModelSettings) -> Iterator[_Weights]:
     """What is drawn with beside the model's own weights: a config and a tokenizer hold none."""
     for field, part in settings.parts.items():
-        if field not in ("config", "tokenizer"):
+        if field not in WITHOUT_WEIGHTS:
             found = _described(part, find_card(part.model) if is_on_hub(part) else None)
             yield replace(found, name=f"{part.model} ({field})")
 
@@ -69,11 +69,8 @@ def _described(settings: WeightsSettings, card: ModelCard | None) -> _Weights:
     """A card speaks of the revision and the file that it names, and of no other."""
     if card is None:
         return _Weights(settings.model)
-    cards: dict[str, str | None] = {"revision": card.revision or "main", "file": card.file}
-    cards |= {"sha256": card.sha256} if card.sha256 else {}
-    for field, value in cards.items():
-        if getattr(settings, field) not in (None, value):
-            return _Weights(settings.model, None, f"its `{field}` is not that of its card")
+    if field := card.silent_on(settings, floating="main"):
+        return _Weights(settings.model, None, f"its `{field}` is not that of its card")
     return _Weights(settings.model, card)
 
 

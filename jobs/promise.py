@@ -20,7 +20,7 @@ from actors.tables.source import TableSource, source_version
 from actors.tables.table import PromptTable, TableIdentity
 from jobs.examination import examine
 from jobs.lanes import default_threads
-from jobs.manifest import Manifest, fingerprint
+from jobs.manifest import Cards, Manifest, cards_of, fingerprint, promise
 from jobs.order import RunOrder
 from jobs.plan import Plan
 
@@ -39,8 +39,9 @@ class Promise:
     """The entries of the prompt filter's block list."""
     store: StoreClass
     say: Say
+    cards: Cards = ()
+    """Of what is about to be promised, as are the commits."""
     commits: Commits = field(default_factory=dict)
-    """Of what is about to be promised."""
 
     @property
     def kept(self) -> bool:
@@ -54,7 +55,7 @@ class Promise:
             _hold_to(manifest, self.order, self.blocked, bucket)
             return manifest
         assert self.source is not None
-        manifest = _manifest(self.order, self._table(self.source, bucket), self.blocked, self.store, self.commits)
+        manifest = self._manifest(self._table(self.source, bucket))
         crash.point("manifest.put")
         try:
             manifest.write(bucket, fence)
@@ -64,6 +65,28 @@ class Promise:
             _hold_to(manifest, self.order, self.blocked, bucket)
         crash.point("manifest.done")
         return manifest
+
+    def _manifest(self, table: PromptTable) -> Manifest:
+        spec = self.order.spec
+        lane_rows = tuple(table.lane_rows(lane) for lane in range(len(spec.models)))
+        plan = Plan(lane_rows, spec.rows_per_shard, spec.images_per_prompt)
+        return Manifest(
+            spec=spec,
+            fingerprint=fingerprint(promise(spec, self.cards, asdict(table.identity), self.blocked)),
+            table=table,
+            blocked=self.blocked,
+            cards=tuple(self.cards),
+            lane_rows=lane_rows,
+            threads=tuple(default_threads(settings) for settings in spec.models),
+            commits=dict(self.commits),
+            rows=table.rows,
+            images=plan.images,
+            shards=plan.shards,
+            store=self.store,
+            created_at=datetime.now(UTC),
+            versions=library_versions(),
+            commit=self.order.commit,
+        )
 
     def _table(self, source: TableSource, bucket: Bucket) -> PromptTable:
         spec = self.order.spec
@@ -104,7 +127,7 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
     store = probe(bucket)
     if store != "strong":
         say(str(_without_preconditions(bucket.url, store)))
-    return Promise(order, None, examined.source, examined.blocked, store, say, commits)
+    return Promise(order, None, examined.source, examined.blocked, store, say, cards_of(order.spec), commits)
 
 
 def _commits(order: RunOrder) -> tuple[Commits, tuple[Problem, ...]]:
@@ -138,30 +161,6 @@ def _hold_to(manifest: Manifest, order: RunOrder, blocked: Sequence[str], bucket
     uri = absolute(order.spec.prompts)
     identity = TableIdentity(uri, source_version(uri, order.spec.storage), manifest.table.rows)
     manifest.refuse_another(order.spec, asdict(identity), blocked, bucket.url)
-
-
-def _manifest(
-    order: RunOrder, table: PromptTable, blocked: tuple[str, ...], store: StoreClass, commits: Commits
-) -> Manifest:
-    spec = order.spec
-    lane_rows = tuple(table.lane_rows(lane) for lane in range(len(spec.models)))
-    plan = Plan(lane_rows, spec.rows_per_shard, spec.images_per_prompt)
-    return Manifest(
-        spec=spec,
-        fingerprint=fingerprint(spec, asdict(table.identity), blocked),
-        table=table,
-        blocked=blocked,
-        lane_rows=lane_rows,
-        threads=tuple(default_threads(settings) for settings in spec.models),
-        commits=dict(commits),
-        rows=table.rows,
-        images=plan.images,
-        shards=plan.shards,
-        store=store,
-        created_at=datetime.now(UTC),
-        versions=library_versions(),
-        commit=order.commit,
-    )
 
 
 def library_versions() -> dict[str, str]:

@@ -1,11 +1,9 @@
 """Provenance: what a dataset card says of rights, of what was left out, and of how to make it all again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from actors.errors import InputError
-from actors.models.card import License, licenses
-from actors.models.registry import find_card
+from actors.models.card import License
 from actors.settings import UNKNOWN
 from actors.tables.prompt_filter import block_list_sha256
 from jobs.index import Totals
@@ -30,7 +28,7 @@ def provenance(manifest: Manifest, totals: Totals, lanes: Sequence[Lane]) -> str
 
 | licence of a model | models | commercial use | restricts uses | share alike | conditions |
 |---|---|---|---|---|---|
-{_licenses(lanes)}
+{_licenses(manifest, lanes)}
 
 The texts behind the links are what counts; no legal advice. Images by content tier of their model: {_tiers(totals)}.
 
@@ -45,31 +43,22 @@ new output makes the same images: the same bytes on one kind of device with equa
 else the same picture within rounding. The versions were {versions}. {_labels(manifest)}"""
 
 
-def _licenses(lanes: Sequence[Lane]) -> str:
-    models: dict[str, list[Lane]] = {}
-    for lane in lanes:
-        models.setdefault(lane.get("model_license") or UNKNOWN, []).append(lane)
-    return "\n".join(_license_row(license_id, under) for license_id, under in models.items())
+def _licenses(manifest: Manifest, lanes: Sequence[Lane]) -> str:
+    models: dict[License | str, list[str]] = {}
+    for lane, card in zip(lanes, manifest.cards, strict=True):
+        said = lane.get("model_license") or UNKNOWN
+        known = card.license if card and card.license.id == said else said
+        models.setdefault(known, []).append(f"`{lane['model']}`")
+    return "\n".join(_license_row(known, dict.fromkeys(under)) for known, under in models.items())
 
 
-def _license_row(license_id: str, lanes: Sequence[Lane]) -> str:
-    named = ", ".join(dict.fromkeys(f"`{lane['model']}`" for lane in lanes))
-    known = _license(license_id, str(lanes[0]["model"]))
-    if known is None:
-        return f"| {license_id} | {named} | unknown | unknown | unknown | |"
+def _license_row(known: License | str, models: Iterable[str]) -> str:
+    named = ", ".join(models)
+    if isinstance(known, str):
+        return f"| {known} | {named} | unknown | unknown | unknown | |"
     restricted, alike = ("yes" if asked else "no" for asked in (known.use_restrictions, known.share_alike))
     name = f"[{known.name}]({known.link})"
     return f"| {name} | {named} | {COMMERCIAL[known.commercial]} | {restricted} | {alike} | {known.conditions} |"
-
-
-def _license(license_id: str, model: str) -> License | None:
-    if license_id in licenses():
-        return License.model_validate(licenses()[license_id])
-    try:
-        card = find_card(model)
-    except InputError:  # of a card of the user's, which is elsewhere by now
-        return None
-    return card.license if card and card.license.id == license_id else None
 
 
 def _tiers(totals: Totals) -> str:

@@ -3,6 +3,7 @@
 import threading
 import uuid
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def make_manifest(spec: JobSpec, bucket=None, store="strong") -> Manifest:
 
 
 def replace_store(promise, store):
-    return type(promise)(promise.order, promise.manifest, promise.source, promise.blocked, store, promise.say)
+    return replace(promise, store=store)
 
 
 def make_report(manifest: Manifest, index: int, bucket, attempt=None, statuses=(), only=None) -> ShardReport:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +16,9 @@ from servers.rclone import RcloneServer, rclone_server
 from servers.rgw import RgwServer, rgw_server
 from servers.server import S3Server
 from servers.store import S3Store, place_on
+
+if TYPE_CHECKING:
+    from servers.hub import Hub
 
 SEALED = {
     "HF_HUB_OFFLINE": "1",
@@ -70,6 +74,18 @@ def s3_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def moto_store(moto_server: MotoServer, monkeypatch: pytest.MonkeyPatch) -> S3Store:
     """A store in the same process, for unit tests."""
     return place_on(moto_server, moto_server.endpoint, monkeypatch)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Hub]":
+    """A model hub on this machine in the place of the real one, with the built-in model as someone's."""
+    from actors.models.tiny import tiny_folder
+    from pipelines import copy_of_tiny
+    from servers.hub import MODEL, hub_in_place
+
+    with hub_in_place(tmp_path, monkeypatch) as hub:
+        hub.repositories[MODEL] = copy_of_tiny(tiny_folder(), tmp_path / "repository")
+        yield hub
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from actors.models.registry import find_card
 from actors.recipe import LaneRecipe
 from actors.records import Batch, ImageRequest, Prompt, Shard, ShardOrder
 from actors.settings import (
@@ -52,6 +53,7 @@ def make_recipe(
     storage = StorageSettings()
     return LaneRecipe(
         lane=0,
+        card=find_card(model),
         model=ModelSettings(model=model, **{"width": 16, "height": 16, "batch_size": 4, **settings}),
         table=open_source(str(folder / "prompts.parquet"), storage).table(),
         columns={},

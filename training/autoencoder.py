@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from training.drawings import SIDE
+from training.canvas import SIDE
 from training.loop import Plan, load_average, train
 from training.model import LATENT_CHANNELS, make_autoencoder
 from training.pool import load_pictures

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from training.canvas import SIDE
 from training.captions import Scene, caption, held_out_scenes
-from training.drawings import SIDE
 from training.measure import Verdict, judge
 
 STEPS = 20

@@ -5,8 +5,9 @@ from functools import cache
 
 import numpy as np
 
+from training.canvas import PALETTE, SIDE
 from training.captions import SHAPES, Scene
-from training.drawings import PALETTE, SIDE, accent, shape_mask
+from training.shapes import accent, shape_mask
 
 SMALLEST = 20  # pixels: what is smaller is a speck and no shape
 

@@ -3,7 +3,7 @@
 import diffusers
 import transformers
 
-from training.drawings import SIDE
+from training.canvas import SIDE
 
 TOKENS = 32
 TEXT_WIDTH = 128

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from training.canvas import SIDE
 from training.captions import KINDS, draw_scene, loosely
-from training.drawings import SIDE, draw
+from training.drawings import draw
 
 SIZE = 24_000
 SHARES = {"one": 0.40, "pair": 0.25, "count": 0.15, "scenery": 0.20}

@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from actors.models.kinds import Certainty, Task, Tier
-from actors.settings import MAX_SIDE, Settings
+from actors.settings import MAX_SIDE, Settings, WeightsSettings
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)]
 Text = Annotated[str, Field(min_length=1)]
@@ -27,6 +27,11 @@ PICKLES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl"})
 """Suffixes of weights in a folder that run code when they are loaded."""
 VARIANTS = ("*.fp16[.-]*", "*.bf16[.-]*", "*.non_ema[.-]*", "*.ema[.-]*")
 """Second copies of the same weights, which nothing here reads."""
+WORDS = frozenset(
+    {"name", "title", "use", "training_data", "parameters", "text_encoders", "certainty", "aliases", "mirrors"}
+    | {"gated", "pickle", "safety_checker"}
+)
+"""Fields of a card that make neither its pictures nor their rights: they may be put otherwise while a job goes on."""
 _RECALLED: Mapping[str, Certainty] = {"default": "recalled"}
 _LICENSES = Path(__file__).with_name("licenses.yaml")
 
@@ -144,8 +149,9 @@ class ModelCard(Weights):
     """Hub ids by which it is also known, gone ones too. Nothing is fetched from them."""
     config: Name | None = None
     """Of a single file: the folder of `configs/` with the structure of its pipeline. None: seen from its shapes."""
-    tokenizer: Name | None = None
-    """Of a single file: the model whose tokenizers it reads with. Vocabularies are too large to ship."""
+    tokenizer: Weights | None = None
+    """Of a single file: where the tokenizers are that it reads with, as vocabularies are too large to ship. In a card:
+    the name of the model that has them, or this."""
     vae: Weights | None = None
     """One that takes the place of the model's own."""
     pipeline: Text | None = None
@@ -181,6 +187,28 @@ class ModelCard(Weights):
     def prompt_tokens(self) -> int | None:
         """What the encoder that reads most reads of a prompt: what is cut off there, none has seen."""
         return max((encoder.tokens for encoder in self.text_encoders), default=None)
+
+    def silent_on(self, weights: WeightsSettings, floating: str | None = None) -> str | None:
+        """The field by which these are other weights than those that it speaks of; None where they are the same.
+        `floating` is what the revision of a card that names none has to be; None: any."""
+        known = {"revision": self.revision or floating, "file": self.file, "sha256": self.sha256}
+        free = {field for field in ("revision", "sha256") if known[field] is None}
+        named = (field for field in known if field not in free and getattr(weights, field) is not None)
+        return next((field for field in named if getattr(weights, field) != known[field]), None)
+
+    def promise(self) -> dict[str, Any]:
+        """What it says that makes the pictures and their rights, as JSON has it."""
+        place, terms = {"mirrors": True, "pickle": True}, {"name": True, "link": True, "conditions": True}
+        words: dict[str, Any] = {**dict.fromkeys(WORDS, True), "license": terms, "vae": place, "tokenizer": place}
+        said = self.model_dump(mode="json", exclude=words)
+        return {**said, "tasks": said["tasks"][:1], "sizes": said["sizes"][:1]}  # the others are on offer
+
+    @field_validator("tokenizer", mode="before")
+    @classmethod
+    def _known_tokenizer(cls, value: object) -> object:
+        if isinstance(value, str):  # of a known one, the registry has said where it is
+            raise ValueError("the name of a model that lightmill knows, or a map with its id")
+        return value
 
     @field_validator("license", mode="before")
     @classmethod

@@ -1,18 +1,17 @@
 """DiffusersModel: a pipeline of diffusers that reads prompts, painted batch by batch."""
 
 import gc
-import os
-import traceback
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import diffusers
 import torch
 import transformers
 
 from actors.encoding import picture
-from actors.errors import InputError, OutOfMemory, Problem
+from actors.errors import OutOfMemory, Problem
+from actors.models.accelerator import best_dtype, is_out_of_memory, lose_device, place
 from actors.models.facts import ModelFacts
 from actors.models.model import Images, ModelInfo, Pixels
 from actors.models.pipelines import load_pipeline, parameters
@@ -21,8 +20,6 @@ from actors.models.trust import weights_sha256
 from actors.records import Batch, ImageRequest
 from actors.settings import ModelSettings
 
-DEVICE_LOST = 70
-"""Exit status of a worker whose device can no longer be used (`EX_SOFTWARE` of sysexits.h)."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 # Their hints on prompts that were cut, safety checkers and missing torchvision repeat for every batch; what matters of
@@ -50,7 +47,7 @@ class DiffusersModel:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._dtype = settings.dtype or best_dtype(self._device)
         pipeline, self._recipe = load_pipeline(facts, settings, DTYPES[self._dtype])
-        self._pipeline = _place(pipeline, self._device)
+        self._pipeline = place(pipeline, self._device)
         checker = SafetyChecker.taken_from(self._pipeline, required=safety_checker == "required")
         self._checker = None if safety_checker == "off" else checker
         self._clip_skip = settings.clip_skip or None
@@ -69,9 +66,9 @@ class DiffusersModel:
         try:
             return self._paint(requests, wanted=len(batch.requests))
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 if "CUDA error" in str(error):
-                    _lose_device(error)
+                    lose_device(error)
                 raise
             said = str(error).partition("\n")[0]
         # Only here, after the exception is gone, are the tensors of its frames free.
@@ -187,29 +184,6 @@ def _input_arguments(requests: Sequence[ImageRequest]) -> dict[str, Any]:
     }
 
 
-def _place(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> diffusers.DiffusionPipeline:
-    try:
-        return pipeline.to(device)
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-        modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-        weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
-        room = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else _memory()
-        raise InputError(
-            Problem(
-                "LM1205",
-                f"the weights of {type(pipeline).__name__} take {weights / 2**30:.1f} GiB, and {device} has "
-                f"{room / 2**30:.1f} GiB in all",
-                help="use a smaller model, `dtype: bfloat16`, or workers with larger GPUs",
-            )
-        ) from error
-
-
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def guidance_parameter(defaults: Mapping[str, Any]) -> str:
     """What the pipeline calls a job's `guidance_scale`. With Qwen-Image that is `true_cfg_scale`, and its
     guidance_scale, which has no default, is for distilled models; FLUX has both, and is made for the latter.
@@ -225,13 +199,6 @@ def _prompt_tokens(facts: ModelFacts, defaults: dict[str, Any]) -> int | None:
     return facts.prompt_tokens
 
 
-def best_dtype(device: torch.device) -> str:
-    """What a job that names no `dtype` gets."""
-    # GPUs before Ampere only emulate it, many times slower; by default torch calls that support, too.
-    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if has_it else "float32"
-
-
 def _to_pixels(images: torch.Tensor) -> Pixels:
     """uint8 `[n, height, width, 3]`, the very bytes of diffusers' PIL images, from floats in [0, 1].
 
@@ -240,20 +207,3 @@ def _to_pixels(images: torch.Tensor) -> Pixels:
     """
     scaled = images.float().nan_to_num(0.0, 0.0, 0.0).mul(255).round()
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def _lose_device(error: RuntimeError) -> NoReturn:
-    """End the process, as whoever kills it would: the driver knows which images were on the device.
-
-    A CUDA error (an assertion, an illegal address, a fallen bus) stays with the process: every later batch would fail
-    as well, and be blamed for it.
-    """
-    traceback.print_exception(error)
-    os._exit(DEVICE_LOST)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # cuBLAS, cuDNN and the CPU's allocator say it in a plain RuntimeError.
-    said = str(error)
-    signs = ("out of memory", "STATUS_ALLOC_FAILED", "valid cuDNN algorithm", "can't allocate memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in said for sign in signs)

@@ -12,13 +12,13 @@ from actors.models.card import ModelCard
 from actors.models.configs import config_folder, named_config, refuse_config, tokenizer_folder
 from actors.models.fake import FakeOptions
 from actors.models.folder import native_size, read_index, refuse_gaps, widest_tokenizer
-from actors.models.hub import is_on_hub, outline
+from actors.models.hub import is_on_hub
 from actors.models.kinds import Task
-from actors.models.registry import find_card
+from actors.models.registry import FindCard, find_card
 from actors.models.tasks import UPSCALE, class_for, own_task, refuse_idle
 from actors.models.trust import refuse_pickles
-from actors.models.weights import arrive, with_card
-from actors.settings import ModelSettings
+from actors.models.weights import WITHOUT_WEIGHTS, arrive, with_card
+from actors.settings import UNKNOWN, ModelSettings
 
 TINY_REVISION = "1"
 """Changes whenever the weights of `tiny` do."""
@@ -58,12 +58,12 @@ class ModelFacts:
     """Folder of the tokenizer of which the text encoder reads most."""
     prompt_tokens: int | None = None
     """How many tokens that is, begin and end marks included."""
-    license: str = "unknown"
+    license: str = UNKNOWN
     """Identifier of SPDX, where it has one, else of the hub."""
-    tier: str = "unknown"
+    tier: str = UNKNOWN
 
 
-def describe_model(settings: ModelSettings) -> ModelFacts:
+def describe_model(settings: ModelSettings, find: FindCard = find_card) -> ModelFacts:
     """What can be said of the model from here: of one that has a card, or is on the hub, without any of its weights.
 
     Raises `InputError`: LM1201 it is not there, LM1204 its weights are pickles, LM1206 it does not do the task, or
@@ -71,22 +71,21 @@ def describe_model(settings: ModelSettings) -> ModelFacts:
     does not say what it is, LM1210 the job sets what means nothing to the task.
     """
     model = settings.model
-    is_fake = model.partition(":")[0] == "fake"
-    if is_fake:
+    if model.partition(":")[0] == "fake":
         FakeOptions.parse(model)
-    card = find_card("fake" if is_fake else model)
+    card = find(model)
     if card is not None:
         facts = _of_card(settings, card)
-        if card.is_local:
+        if card.is_local and not settings.mirror:
             facts = _found_in(facts, with_card(settings, card))
-    elif is_on_hub(settings) and not settings.mirror:
-        facts = _of_folder(settings, named_config(settings) if settings.file else outline(settings))
+    elif settings.mirror or is_on_hub(settings):
+        facts = _of_folder(settings, named_config(settings) if settings.file else arrive(settings, texts=True))
     else:
         facts = _of_path(settings, arrive(settings))
     return _as_set(facts, settings)
 
 
-def locate_model(settings: ModelSettings) -> ModelFacts:
+def locate_model(settings: ModelSettings, find: FindCard = find_card) -> ModelFacts:
     """What `describe_model` says, with all that is loaded for it on this machine, downloaded first where need be.
 
     Raises `InputError` with everything that is not there, or may not be loaded.
@@ -94,14 +93,14 @@ def locate_model(settings: ModelSettings) -> ModelFacts:
     problems: list[Problem] = []
     facts = None
     try:
-        facts = describe_model(settings)
+        facts = describe_model(settings, find)
         words = with_card(settings, facts.card)
         if facts.folder is None and not _is_built_in(facts):
             facts = _as_set(_found_in(facts, words), settings)
     except InputError as error:
         words, problems = settings, list(error.problems)
     for name, part in words.parts.items():
-        if name.startswith(("vae", "loras", "textual_inversions")):
+        if name not in WITHOUT_WEIGHTS:
             try:
                 refuse_pickles(part, arrive(part, name))
             except InputError as error:
@@ -119,6 +118,7 @@ def _of_card(settings: ModelSettings, card: ModelCard) -> ModelFacts:
     task = settings.task or card.tasks[0]
     class_for(settings.model, card.pipeline, task)
     width, height = card.sizes[0]
+    knows_them = not card.silent_on(settings)
     return ModelFacts(
         model=settings.model,
         card=card,
@@ -132,8 +132,8 @@ def _of_card(settings: ModelSettings, card: ModelCard) -> ModelFacts:
         guidance_scale=card.guidance_scale,
         negative_prompt=card.negative_prompt,
         prompt_tokens=card.prompt_tokens,
-        license=card.license.id,
-        tier=card.tier,
+        license=card.license.id if knows_them else UNKNOWN,
+        tier=card.tier if knows_them else UNKNOWN,
     )
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
@@ -54,6 +55,11 @@ def _refuse_files(settings: WeightsSettings, found: "ModelInfo") -> None:
         message = f"{settings.model} comes with code ({', '.join(code[:5])}), and lightmill runs none"
         action = "use a model whose pipeline class is part of diffusers"
         raise InputError(Problem("LM1207", message, value=found.sha or "", help=action))
+
+
+def is_text(name: str) -> bool:
+    """Whether a file of a model has no numbers in it, by its name: configs and vocabularies."""
+    return any(fnmatch(name, pattern) for pattern in _TEXTS)
 
 
 @functools.cache

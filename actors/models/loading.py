@@ -6,12 +6,20 @@ from typing import Literal
 from actors.models.facts import ModelFacts, locate_model
 from actors.models.fake import FakeModel, FakeOptions
 from actors.models.model import ImageModel, ModelInfo
+from actors.models.registry import FindCard, find_card
 from actors.models.weights import with_card
+from actors.recipe import LaneRecipe
 from actors.settings import ModelSettings
+
+
+def load_lane(recipe: LaneRecipe) -> ImageModel:
+    """The model of a lane, by the card that it had when its job began."""
+    return load_model(recipe.model, lambda _: recipe.card, safety_checker=recipe.policy.safety_checker)
 
 
 def load_model(
     settings: ModelSettings,
+    find: FindCard = find_card,
     *,
     threads: int | None = None,
     device: str | None = None,
@@ -22,7 +30,7 @@ def load_model(
 
     Raises `InputError` for a model that cannot be used, or is not here; see `locate_model`.
     """
-    facts = locate_model(settings)
+    facts = locate_model(settings, find)
     if facts.pipeline is None:
         return _fake(facts)
     from actors.models.diffusion import DiffusersModel

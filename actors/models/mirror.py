@@ -1,16 +1,19 @@
-"""Mirror: a model under a prefix of a store or in a folder, with the hash of each of its files."""
+"""Mirror: a model under a prefix of a store or in a folder, with the hash of each of its files.
+
+What its card takes from elsewhere, such as another VAE, has a mirror of its own below it.
+"""
 
 import hashlib
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from actors.errors import InputError, NotFound, Problem
-from actors.models.hub import cache_folder, one_at_a_time
+from actors.models.hub import COMMIT, cache_folder, is_text, one_at_a_time
 from actors.settings import WeightsSettings
 from actors.storage.bucket import Bucket
 from actors.storage.opening import open_bucket
@@ -18,33 +21,49 @@ from actors.storage.opening import open_bucket
 LIST = "sha256.json"
 """Written last: a mirror without it is not filled yet."""
 _PIECE = 8 * 1024**2
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _File(BaseModel):
     size: Annotated[int, Field(ge=0)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: _Sha256
 
 
-class _List(BaseModel):
+class Contents(BaseModel):
     """What `sha256.json` holds."""
 
     schema_version: Literal[1]
-    model: str | None = None
-    """Hub id, or path."""
+    model: str
+    """Hub id, or path, of what it was filled from."""
     revision: str | None = None
     """Commit of the hub."""
     files: dict[str, _File]
+    parts: dict[str, _Sha256] = Field(default_factory=dict)
+    """The hashes of the lists of what is below it, by the field of the card that names each."""
 
 
-def fill(path: Path, url: str, source: WeightsSettings) -> int:
-    """Copy the folder or file in which `source` arrived to the mirror; how many files that were."""
+def part_url(url: str, field: str) -> str:
+    """The mirror of a part, within that of its model."""
+    return f"{url.rstrip('/')}/parts/{field}"
+
+
+def fill(
+    path: Path, url: str, source: WeightsSettings, *, texts: bool = False, parts: Mapping[str, str] | None = None
+) -> int:
+    """Copy the folder or file in which `source` arrived, or its `texts` alone, to the mirror; how many files that were.
+
+    The mirrors of its parts are filled already; `parts` has the hashes of their lists.
+    """
     bucket = open_bucket(url)
     if path.is_dir():
-        names = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+        found = (file for file in sorted(path.rglob("*")) if file.is_file())
+        names = {file.relative_to(path).as_posix(): file for file in found if not texts or is_text(file.name)}
     else:
         names = {source.file or path.name: path}
     files = {name: _upload(file, bucket, name) for name, file in names.items()}
-    listed = _List(schema_version=1, model=source.model, revision=source.revision, files=files)
+    listed = Contents(
+        schema_version=1, model=source.model, revision=source.revision, files=files, parts=dict(parts or {})
+    )
     bucket.put(LIST, listed.model_dump_json(indent=1).encode())
     return len(files)
 
@@ -59,41 +78,64 @@ def _upload(file: Path, bucket: Bucket, key: str) -> _File:
     return _File(size=file.stat().st_size, sha256=digest.hexdigest())
 
 
-def list_sha256(url: str) -> str:
-    """The hash of the mirror's list, which stands for all its files. Raises `InputError` (LM1201) without one."""
-    return hashlib.sha256(_read(open_bucket(url))[0]).hexdigest()
+def read(source: WeightsSettings) -> tuple[str, Contents]:
+    """The hash of the list of the mirror of these weights, which stands for all its files, and what it says.
 
-
-def _read(bucket: Bucket) -> tuple[bytes, _List]:
+    Raises `InputError`: LM1201 there is no mirror, LM1220 it was filled from another model or revision, or the list has
+    not the hash that it should have.
+    """
+    assert source.mirror is not None
+    bucket = open_bucket(source.mirror)
     try:
         text = bucket.get(LIST)
-        return text, _List.model_validate_json(text)
+        contents = Contents.model_validate_json(text)
     except (NotFound, ValidationError) as error:
-        action = f"fill it: `lightmill models mirror NAME {bucket.url}`"
+        whole = bucket.url.partition("/parts/")[0]
+        action = f"fill it: `lightmill models mirror NAME {whole}`"
         raise InputError(Problem("LM1201", f"{bucket.url} is not the mirror of a model", help=action)) from error
-
-
-def fetch(url: str, sha256: str | None = None) -> Path:
-    """The mirror's folder on this machine, copied once for all workers.
-
-    Raises `InputError`: LM1201 there is no mirror, LM1220 a file is not the one that was put there, or the list has not
-    this `sha256`.
-    """
-    bucket = open_bucket(url)
-    text, listed = _read(bucket)
+    _refuse_another(source, contents)
     found = hashlib.sha256(text).hexdigest()
-    if sha256 and found != sha256:
-        message = f"the mirror {url} was filled anew since the job began"
+    if source.mirror_sha256 not in (None, found):
+        message = f"the mirror {source.mirror} was filled anew since the job began, or since it was named by its hash"
         action = "fill it with the same files as then, or run the job to another output"
         raise InputError(Problem("LM1220", message, value=f"sha256 of {LIST} {found}", help=action))
-    cache = cache_folder("mirrored")
+    return found, contents
+
+
+def _refuse_another(source: WeightsSettings, contents: Contents) -> None:
+    """What is known of a model, its licence first, is true of its own weights alone."""
+    revision = source.revision if COMMIT.fullmatch(source.revision or "") else None
+    if contents.model == source.model and revision in (None, contents.revision):
+        return
+    wanted, held = (
+        f"{name}@{commit}" if commit else name
+        for name, commit in ((source.model, revision), (contents.model, contents.revision))
+    )
+    message = f"the mirror {source.mirror} is not of {wanted}: it was filled from {held}"
+    action = f"name the mirror that was filled from it, or fill one: `lightmill models mirror {source.model} URL`"
+    raise InputError(Problem("LM1220", message, help=action))
+
+
+def fetch(source: WeightsSettings, *, texts: bool = False) -> Path:
+    """The folder of the mirror of these weights on this machine, copied once for all workers; of some the `texts`
+    alone are wanted.
+
+    Raises `InputError` as `read` does, and LM1201 a file is missing, LM1220 it is not the one that was put there.
+    """
+    assert source.mirror is not None
+    found, contents = read(source)
+    bucket, cache = open_bucket(source.mirror), cache_folder("mirrored")
     folder = cache / found[:32]
+    if texts and not folder.is_dir():
+        folder = cache / f"{found[:32]}-texts"
     with one_at_a_time(str(folder)):
         if not folder.is_dir():
             draft = cache / f"{folder.name}.{uuid.uuid4().hex}"
             try:
-                for name, known in listed.files.items():
-                    _download(bucket, name, known.sha256, draft)
+                draft.mkdir()
+                for name, known in contents.files.items():
+                    if not texts or is_text(name):
+                        _download(bucket, name, known.sha256, draft)
                 draft.rename(folder)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)

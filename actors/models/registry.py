@@ -3,7 +3,7 @@
 import difflib
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from actors.models.kinds import Task, Tier
 
 SUFFIXES = (".yaml", ".yml")
 """How the path of a user's own card ends."""
+FindCard = Callable[[str], ModelCard | None]
+"""How a model's card is found by what the job calls it: as it is now, or as it was when the job began."""
+PARTS = ("vae", "tokenizer")
+"""What a card may take from elsewhere."""
 CARD = Document("the card", ModelCard, unknown_key="LM1208", wrong_value="LM1208")
 _SHIPPED = Path(__file__).with_name("cards")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML was built with libyaml
@@ -27,6 +31,8 @@ def find_card(model: str) -> ModelCard | None:
 
     Raises `InputError` (LM1208) for a card of the user's that cannot be used.
     """
+    if model.partition(":")[0] == "fake":
+        model = "fake"  # options may follow, paths among them
     if model.endswith(SUFFIXES):
         return load_card(Path(model).expanduser())
     if model.startswith(PATH):
@@ -101,7 +107,7 @@ def load_card(path: Path) -> ModelCard:
     if not isinstance(document, dict):
         raise InputError(Problem("LM1208", "the card is not a map", where=str(path), help="write `key: value` lines"))
     try:
-        return ModelCard.model_validate(_from_its_folder(document, path))
+        return ModelCard.model_validate(_with_places(document, path))
     except ValidationError as error:
         raise InputError(*CARD.problems(error, lambda loc: f"{path}{line(root, loc)}")) from None
 
@@ -121,10 +127,14 @@ def _load_once(path: Path) -> ModelCard:
     return load_card(path)
 
 
-def _from_its_folder(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    own: dict[str, Any] = {}
-    if isinstance(vae := values.get("vae"), dict):
-        own["vae"] = _from_its_folder(vae, path)
+def _with_places(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What a card in this file says, with its folders from the top, and where the tokenizers are that it names."""
+    own: dict[str, Any] = {
+        name: _with_places(part, path) for name, part in values.items() if name in PARTS and isinstance(part, dict)
+    }
+    tokenizer = values.get("tokenizer")
+    if isinstance(tokenizer, str) and (shipped := _SHIPPED / f"{tokenizer}.yaml").is_file():
+        own["tokenizer"] = _load_once(shipped).model_dump(include={"id", "revision"})
     if isinstance(folder := values.get("id"), str) and folder.startswith(PATH):
         own["id"] = os.path.normpath(path.absolute().parent / Path(folder).expanduser())
     return {**values, **own}

@@ -1,13 +1,14 @@
 """Revisions: which commits a job's models stand for. Looked up once, so that all its workers load the same."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from actors.errors import InputError, Problem
+from actors.models import mirror
 from actors.models.hub import COMMIT, commit_of, is_on_hub
-from actors.models.mirror import LIST, list_sha256
-from actors.models.registry import find_card
+from actors.models.registry import FindCard, find_card
 from actors.models.weights import with_card
 from actors.settings import ModelSettings, WeightsSettings
 
@@ -17,32 +18,23 @@ _Weights = TypeVar("_Weights", bound=WeightsSettings)
 
 
 def look_up(models: Iterable[ModelSettings], *, frozen: bool = False) -> dict[str, str]:
-    """The commits of all revisions that are none themselves.
+    """The commits of all revisions that are none themselves, and what the mirrors hold.
 
     Raises `InputError` with all that is wrong: LM1208 a card that cannot be used, LM1223 such a revision where the job
-    is frozen, and what `hub.commit_of` does.
+    is frozen, and what `hub.commit_of` and `mirror.read` do.
     """
-    models = list(models)
     commits: dict[str, str] = {}
     problems: list[Problem] = []
-    for url in dict.fromkeys(words.mirror for words in models if words.mirror and not words.mirror_sha256):
-        if "://" not in url and not Path(url, LIST).is_file():
-            continue  # a folder of the workers' machines, or of nobody's, which they will say
-        try:
-            commits[url] = list_sha256(url)
-        except InputError as error:
-            problems += error.problems
-    floating: list[WeightsSettings] = []
+    everywhere: list[WeightsSettings] = []
     for settings in models:
         try:
-            floating += _floating(settings)
+            everywhere += _everything(settings)
+            commits |= read_mirrors(settings, commits)
         except InputError as error:
             problems += error.problems
-    for weights in floating:
-        if _key(weights) in commits:
-            continue
+    for weights in everywhere:
         try:
-            commits[_key(weights)] = _refuse(weights) if frozen else commit_of(weights)
+            commits |= _of_hub(_pinned(weights, commits), frozen=frozen)
         except InputError as error:
             problems += error.problems
     if problems:
@@ -50,15 +42,31 @@ def look_up(models: Iterable[ModelSettings], *, frozen: bool = False) -> dict[st
     return commits
 
 
-def pinned(settings: ModelSettings, commits: Commits) -> ModelSettings:
-    """The job's words, with commits for revisions: also for what its card alone names."""
+def read_mirrors(settings: ModelSettings, commits: Commits = MappingProxyType({})) -> Commits:
+    """What the mirrors of a model and its parts hold, as far as they can be read from here; of `commits`, what is known
+    already. Raises `InputError` as `mirror.read` does."""
+    known = dict(commits)
+    for weights in _everything(settings):
+        if weights.mirror:
+            known |= _of_mirror(_pinned(weights, known))
+    return known
+
+
+def _everything(settings: ModelSettings) -> list[WeightsSettings]:
     words = with_card(settings, find_card(settings.model))
+    return [words, *words.parts.values()]
+
+
+def pinned(settings: ModelSettings, commits: Commits, find: FindCard = find_card) -> ModelSettings:
+    """The job's words, with commits for revisions: also for what its card alone names."""
+    words = with_card(settings, find(settings.model))
     alone = {name: _pinned(part, commits) for name in ("config", "tokenizer", "vae") if (part := getattr(words, name))}
+    whole = _pinned(words, commits)
     return settings.model_copy(
         update={
             **alone,
-            "mirror_sha256": settings.mirror_sha256 or commits.get(settings.mirror or ""),
-            "revision": _pinned(words, commits).revision,
+            "mirror_sha256": whole.mirror_sha256,
+            "revision": whole.revision,
             "loras": tuple(_pinned(lora, commits) for lora in settings.loras),
             "textual_inversions": tuple(_pinned(one, commits) for one in settings.textual_inversions),
         }
@@ -66,15 +74,32 @@ def pinned(settings: ModelSettings, commits: Commits) -> ModelSettings:
 
 
 def _pinned(weights: _Weights, commits: Commits) -> _Weights:
-    commit = commits.get(_key(weights))
-    return weights.model_copy(update={"revision": commit}) if commit else weights
+    known = {
+        "revision": commits.get(_key(weights), weights.revision),
+        "mirror_sha256": weights.mirror_sha256 or commits.get(weights.mirror or ""),
+    }
+    return weights.model_copy(update=known)
 
 
-def _floating(settings: ModelSettings) -> Iterator[WeightsSettings]:
-    words = with_card(settings, find_card(settings.model))
-    for weights in (*([] if words.mirror else [words]), *words.parts.values()):
-        if is_on_hub(weights) and not COMMIT.fullmatch(weights.revision or ""):
-            yield weights
+def _of_mirror(weights: WeightsSettings) -> Commits:
+    url = weights.mirror
+    assert url is not None
+    if "://" not in url and not Path(url, mirror.LIST).is_file():
+        return {}  # a folder of the workers' machines, or of nobody's, which they will say
+    found, contents = mirror.read(weights)
+    below = {mirror.part_url(url, field): sha256 for field, sha256 in contents.parts.items()}
+    commit = {_key(weights): contents.revision} if contents.revision and _floats(weights) else {}
+    return {url: found, **below, **commit}
+
+
+def _of_hub(weights: WeightsSettings, *, frozen: bool) -> Commits:
+    if weights.mirror or not is_on_hub(weights) or not _floats(weights):
+        return {}
+    return {_key(weights): _refuse(weights) if frozen else commit_of(weights)}
+
+
+def _floats(weights: WeightsSettings) -> bool:
+    return not COMMIT.fullmatch(weights.revision or "")
 
 
 def _key(weights: WeightsSettings) -> str:

@@ -6,8 +6,11 @@ from typing import Any
 from actors.errors import InputError, Problem
 from actors.models import hub, mirror
 from actors.models.card import ModelCard, Weights
-from actors.models.registry import close_to, find_card
+from actors.models.registry import close_to
 from actors.settings import ModelSettings, WeightsSettings
+
+WITHOUT_WEIGHTS = ("config", "tokenizer")
+"""Parts of a model of which only the texts are read."""
 
 
 def with_card(settings: ModelSettings, card: ModelCard | None) -> ModelSettings:
@@ -15,9 +18,6 @@ def with_card(settings: ModelSettings, card: ModelCard | None) -> ModelSettings:
     if card is None or card.id is None:
         return settings
     config = WeightsSettings(model=card.config) if card.config else None
-    other = find_card(card.tokenizer) if card.tokenizer else None
-    tokenizer = WeightsSettings(**_place(other)) if other else None
-    vae = WeightsSettings(**_place(card.vae), allow_pickle=settings.allow_pickle) if card.vae else None
     place = {**_place(card), **settings.model_dump(include={"revision", "file", "sha256"}, exclude_none=True)}
     if place["file"] != card.file:
         place["sha256"] = settings.sha256  # the card's is that of another file
@@ -25,11 +25,19 @@ def with_card(settings: ModelSettings, card: ModelCard | None) -> ModelSettings:
         update={
             **place,
             "config": settings.config or config,
-            "tokenizer": settings.tokenizer or tokenizer,
-            "vae": settings.vae or vae,
+            "tokenizer": settings.tokenizer or _part(settings, "tokenizer", card.tokenizer),
+            "vae": settings.vae or _part(settings, "vae", card.vae),
             "clip_skip": card.clip_skip if settings.clip_skip is None else settings.clip_skip,
         }
     )
+
+
+def _part(settings: ModelSettings, field: str, weights: Weights | None) -> WeightsSettings | None:
+    """What a card takes from elsewhere; where the model has a mirror, that is in it."""
+    if weights is None:
+        return None
+    url = mirror.part_url(settings.mirror, field) if settings.mirror else None
+    return WeightsSettings(**_place(weights), allow_pickle=settings.allow_pickle, mirror=url)
 
 
 def _place(weights: Weights) -> dict[str, Any]:
@@ -42,8 +50,8 @@ def arrive(settings: WeightsSettings, what: str = "model", *, texts: bool = Fals
 
     Raises `InputError`: LM1201 there is none; and what `hub.download` and `mirror.fetch` do.
     """
-    if isinstance(settings, ModelSettings) and settings.mirror:
-        path = mirror.fetch(settings.mirror, settings.mirror_sha256) / (settings.file or "")
+    if settings.mirror:
+        path = mirror.fetch(settings, texts=texts) / (settings.file or "")
         if not path.exists():
             message = f"the mirror {settings.mirror} has no {settings.file}"
             raise InputError(Problem("LM1201", message, help="correct `file`, or fill the mirror with it"))

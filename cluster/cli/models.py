@@ -104,15 +104,11 @@ def mirror(
     url: Annotated[str, typer.Argument(metavar="URL", help="An s3:// prefix or a folder.")],
     revision: Annotated[str | None, typer.Option(help="Of a hub id: a commit, best.")] = None,
 ) -> None:
-    """Copy a model's files and their hashes to a prefix, from which `mirror:` in a job fetches them."""
-    from actors.models.hub import COMMIT, commit_of, is_on_hub
-    from actors.models.mirror import fill
-    from actors.models.registry import find_card
-    from actors.models.weights import arrive, with_card
-    from actors.settings import ModelSettings
+    """Copy a model's files and their hashes to a prefix, from which `mirror:` in a job fetches them.
 
-    words = with_card(ModelSettings(model=name, revision=revision), find_card(name))
-    if is_on_hub(words) and not COMMIT.fullmatch(words.revision or ""):
-        words = words.model_copy(update={"revision": commit_of(words)})
-    files = fill(arrive(words), url, words)
+    What its card takes from elsewhere, such as another VAE, goes along.
+    """
+    from actors.models.filling import fill_mirror
+
+    files = fill_mirror(name, revision, url)
     say(f"{count(files, 'file')} of {name} in {url}; in a job: `mirror: {url}`")

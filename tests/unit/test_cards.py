@@ -69,7 +69,7 @@ def test_a_shipped_card_is_sound(path):
 
     assert card.name == path.stem
     assert card.certainty["default"]
-    assert card.tokenizer is None or find_card(card.tokenizer).format == "folder"
+    assert card.tokenizer is None or find_card(card.tokenizer.id).format == "folder"
     assert (card.file is None) == (card.tokenizer is None), "configs come without a vocabulary"
     assert card.config is None or card.file
     assert not any(weights and weights.is_local for weights in (card, card.vae))
@@ -117,6 +117,7 @@ def test_what_only_exists_as_pickles_says_so():
         ("stabilityai/stable-diffusion-2-1", "stable-diffusion-2-1"),
         ("Manojb/stable-diffusion-2-1-base", "stable-diffusion-2-1-base"),
         ("runwayml/stable-diffusion-v1-5", "stable-diffusion-1-5"),
+        ("fake:pace=1,journal=/a/mine.yaml", "fake"),
     ],
 )
 def test_a_card_is_found_by_its_name_and_by_every_id_of_its_model(model, name):

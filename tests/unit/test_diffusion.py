@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from actors.errors import InputError, OutOfMemory
 from actors.metadata import read_metadata
-from actors.models.diffusion import DEVICE_LOST, best_dtype
+from actors.models.accelerator import DEVICE_LOST, best_dtype
 from actors.models.loading import load_model
 from actors.models.tiny import save_tiny, tiny_folder
 from actors.models.trust import weights_sha256

@@ -15,7 +15,6 @@ from actors.models.configs import config_folder, named_config, tokenizer_folder
 from actors.models.facts import describe_model, locate_model
 from actors.models.hub import cache_folder
 from actors.models.loading import load_model
-from actors.models.mirror import fill, list_sha256
 from actors.models.registry import find_card
 from actors.models.revisions import look_up, pinned
 from actors.models.tiny import tiny_folder
@@ -23,41 +22,12 @@ from actors.models.trust import weight_files, weights_sha256
 from actors.models.weights import arrive, with_card
 from actors.settings import LoraSettings, ModelSettings
 from lanes import make_batch, make_request
-from pipelines import copy_of_tiny
-from servers.hub import COMMIT, hub_server
-
-MODEL = "someone/some-model"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with hub_server() as hub:
-        hub.repositories[MODEL] = copy_of_tiny(tiny_folder(), tmp_path / "repository")
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr("actors.models.hub._locks", lambda: _made(tmp_path / "locks"))
-        yield hub
-
-
-def _made(folder):
-    folder.mkdir(exist_ok=True)
-    return folder
+from refusals import refused
+from servers.hub import COMMIT, MODEL
 
 
 def settings(**more):
     return ModelSettings(**{"model": MODEL, **more})
-
-
-def refused(call, *arguments, **more):
-    with pytest.raises(InputError) as caught:
-        call(*arguments, **more)
-    (problem,) = caught.value.problems
-    return problem.code, problem.message
 
 
 def test_a_model_of_the_hub_paints_as_the_folder_does(hub):
@@ -248,74 +218,6 @@ def test_a_frozen_job_names_commits(hub):
     )
     assert look_up([settings(revision=COMMIT)], frozen=True) == {}
     assert hub.asked == []
-
-
-@pytest.fixture(params=["folder", "store"])
-def mirror(request, tmp_path):
-    """Where a mirror may be."""
-    return str(tmp_path / "mirror") if request.param == "folder" else request.getfixturevalue("moto_store").url
-
-
-def test_a_mirror_takes_the_place_of_the_hub(hub, mirror, monkeypatch):
-    assert fill(locate_model(settings(revision=COMMIT)).folder, mirror, settings(revision=COMMIT)) > 10
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    hub.asked.clear()
-
-    model = load_model(settings(mirror=mirror), device="cpu")
-
-    assert model.info.weights_sha256 == weights_sha256(tiny_folder())
-    assert hub.asked == []
-    assert look_up([settings(mirror=mirror)], frozen=True) == {mirror: list_sha256(mirror)}
-
-
-def test_a_mirror_that_is_filled_anew_is_another(hub, tmp_path):
-    mirror = str(tmp_path / "mirror")
-    fill(locate_model(settings(revision=COMMIT)).folder, mirror, settings(revision=COMMIT))
-    known = json.loads((tmp_path / "mirror" / "sha256.json").read_text())
-    words = pinned(settings(mirror=mirror), look_up([settings(mirror=mirror)]))
-    assert (known["model"], known["revision"]) == (MODEL, COMMIT)
-    assert locate_model(words).width == 64
-
-    (tmp_path / "readme.txt").write_text("something else")
-    fill(tmp_path / "readme.txt", mirror, settings())
-
-    assert refused(locate_model, words)[0] == "LM1220"
-
-
-def test_a_file_keeps_its_place_in_a_mirror(hub, tmp_path):
-    mirror = str(tmp_path / "mirror")
-    file = tmp_path / "x.safetensors"
-    file.write_bytes(b"weights")
-    words = settings(file="sub/x.safetensors", mirror=mirror)
-
-    fill(file, mirror, words)
-
-    assert arrive(words).read_bytes() == b"weights"
-    assert refused(arrive, settings(file="x.safetensors", mirror=mirror)) == (
-        "LM1201",
-        f"the mirror {mirror} has no x.safetensors",
-    )
-
-
-def test_a_list_without_hashes_is_no_mirror(hub, tmp_path):
-    (tmp_path / "sha256.json").write_text('{"schema_version": 1, "files": {"x.safetensors": {"size": 3}}}')
-
-    assert refused(arrive, settings(mirror=str(tmp_path)))[0] == "LM1201"
-
-
-def test_a_mirror_that_was_tampered_with_is_refused(hub, tmp_path):
-    mirror = str(tmp_path / "mirror")
-    assert refused(locate_model, settings(mirror=mirror)) == ("LM1201", f"{mirror} is not the mirror of a model")
-    fill(locate_model(settings(revision=COMMIT)).folder, mirror, settings(revision=COMMIT))
-    weights = tmp_path / "mirror" / "unet" / "diffusion_pytorch_model.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-
-    assert refused(locate_model, settings(mirror=mirror))[0] == "LM1220"
-    weights.unlink()
-    assert refused(locate_model, settings(mirror=mirror))[0] == "LM1201"
-    weights.write_bytes(whole)
-    assert locate_model(settings(mirror=mirror)).width == 64
 
 
 def test_another_file_than_the_cards_has_not_its_hash():

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from actors.errors import InputError
+from actors.models.facts import describe_model
 from actors.models.loading import load_model
 from actors.models.registry import shipped_cards
 from actors.models.tiny import tiny_folder
@@ -108,6 +109,19 @@ def test_what_no_card_speaks_of_is_unknown(words, named):
     assert license_.message.startswith(f"{named} has the licence unknown")
     by_name = PolicySettings(tiers=(*policy.tiers, "unknown"), licenses=(*policy.licenses, "unknown"))
     assert list(breaches(by_name, settings("stable-diffusion-2-1", **words))) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "rights"),
+    [
+        ({}, ("openrail++", "general")),
+        ({"revision": "refs/pr/13"}, ("unknown", "unknown")),
+        ({"file": "other.safetensors"}, ("unknown", "unknown")),
+    ],
+)
+def test_what_no_card_speaks_of_is_recorded_as_unknown_too(words, rights):
+    known = describe_model(settings("stable-diffusion-2-1", **words))
+    assert (known.license, known.tier) == rights
 
 
 def test_a_part_with_a_card_is_held_to_it_and_config_and_tokenizer_draw_nothing():

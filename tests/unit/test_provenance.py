@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.models.card import licenses
+from actors.models.card import License, licenses
+from actors.models.registry import find_card
 from actors.storage.opening import open_bucket
 from builders import finished, make_manifest, make_spec
 from jobs import index
@@ -14,8 +15,9 @@ from jobs.provenance import provenance
 TOTALS = index.Totals(10, 7, 1, 2, 1, 1, 1000, {"LM1030": 2}, {"unrestricted": 4, "unknown": 3}, 1)
 
 
-def said(folder, lanes=({"model": "fake"},), totals=TOTALS, **changes):
-    return provenance(make_manifest(make_spec(folder, **changes)), totals, lanes)
+def said(folder, lanes=({"model": "fake"},), totals=TOTALS, cards=None, **changes):
+    manifest = make_manifest(make_spec(folder, **changes))
+    return provenance(manifest.model_copy(update={"cards": cards or [None] * len(lanes)}), totals, lanes)
 
 
 def test_a_finished_job_counts_tiers_and_what_was_flagged_and_filtered(tmp_path):
@@ -33,7 +35,8 @@ def test_a_finished_job_counts_tiers_and_what_was_flagged_and_filtered(tmp_path)
 @pytest.mark.parametrize("name", licenses())
 def test_every_licence_is_told_with_its_conditions(tmp_path, name):
     known = licenses()[name]
-    card = said(tmp_path, [{"model": "one", "model_license": name}, {"model": "two", "model_license": name}])
+    lanes = [{"model": "one", "model_license": name}, {"model": "two", "model_license": name}]
+    card = said(tmp_path, lanes, cards=[find_card("tiny").model_copy(update={"license": License(**known)})] * 2)
     (row,) = (line for line in card.splitlines() if known["link"] in line)
     assert known["name"] in row
     assert "`one`, `two`" in row
@@ -41,8 +44,8 @@ def test_every_licence_is_told_with_its_conditions(tmp_path, name):
 
 
 def test_what_is_unknown_is_called_so(tmp_path):
-    card = said(tmp_path, [{"model": "/models/sd", "model_license": "unknown"}, {"model": "gone.yaml"}])
-    assert "| unknown | `/models/sd`, `gone.yaml` | unknown | unknown | unknown | |" in card
+    card = said(tmp_path, [{"model": "/models/sd", "model_license": "unknown"}, {"model": "no-row"}])
+    assert "| unknown | `/models/sd`, `no-row` | unknown | unknown | unknown | |" in card
     assert "4 unrestricted, 3 unknown" in card
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 import transformers
 
+from training.canvas import PALETTE, SIDE
 from training.captions import (
     COLOURS,
     KINDS,
@@ -17,7 +18,7 @@ from training.captions import (
     loosely,
     words,
 )
-from training.drawings import PALETTE, SIDE, draw
+from training.drawings import draw
 from training.evaluate import grid
 from training.loop import Plan, load_average, train
 from training.measure import judge, nearest

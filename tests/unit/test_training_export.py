@@ -9,9 +9,10 @@ import torch
 
 from training import autoencoder, captions, denoiser, text
 from training.autoencoder import as_tensor, load_autoencoder
+from training.canvas import SIDE
 from training.captions import KINDS, held_out_scenes
 from training.denoiser import PREDICTIONS, load_denoiser
-from training.drawings import SIDE, draw
+from training.drawings import draw
 from training.evaluate import paint
 from training.export import export
 from training.model import LATENT_CHANNELS, make_autoencoder, make_denoiser

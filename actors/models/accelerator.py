@@ -1,0 +1,62 @@
+"""Accelerator: what the device under a pipeline can, and when it has no more room or is lost."""
+
+import os
+import traceback
+from typing import NoReturn
+
+import diffusers
+import torch
+
+from actors.errors import InputError, Problem
+
+DEVICE_LOST = 70
+"""Exit status of a worker whose device can no longer be used (`EX_SOFTWARE` of sysexits.h)."""
+
+
+def best_dtype(device: torch.device) -> str:
+    """What a job that names no `dtype` gets."""
+    # GPUs before Ampere only emulate it, many times slower; by default torch calls that support, too.
+    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if has_it else "float32"
+
+
+def place(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> diffusers.DiffusionPipeline:
+    """The pipeline on the device. Raises `InputError` (LM1205) where its weights have no room there."""
+    try:
+        return pipeline.to(device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+        weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+        room = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else _memory()
+        raise InputError(
+            Problem(
+                "LM1205",
+                f"the weights of {type(pipeline).__name__} take {weights / 2**30:.1f} GiB, and {device} has "
+                f"{room / 2**30:.1f} GiB in all",
+                help="use a smaller model, `dtype: bfloat16`, or workers with larger GPUs",
+            )
+        ) from error
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def lose_device(error: RuntimeError) -> NoReturn:
+    """End the process, as whoever kills it would: the driver knows which images were on the device.
+
+    A CUDA error (an assertion, an illegal address, a fallen bus) stays with the process: every later batch would fail
+    as well, and be blamed for it.
+    """
+    traceback.print_exception(error)
+    os._exit(DEVICE_LOST)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether there was no room, however it was said."""
+    # cuBLAS, cuDNN and the CPU's allocator say it in a plain RuntimeError.
+    said = str(error)
+    signs = ("out of memory", "STATUS_ALLOC_FAILED", "valid cuDNN algorithm", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in said for sign in signs)
