@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from actors.models.kinds import Task, Tier
 from actors.models.schedulers import scheduler_name
+from actors.urls import Url
 
 Override = Literal[
     "negative_prompt",
@@ -167,6 +168,25 @@ class FilterSettings(Settings):
             except regex.error as error:
                 raise ValueError(f"regular expressions: {error} in {pattern!r}") from None
         return patterns
+
+
+class InputSettings(Settings):
+    """Where input images may come from, beside the folder that the table is in."""
+
+    allow: tuple[str, ...] = ()
+    """Prefixes: `https://HOST/PATH`, `http://HOST/PATH` or `s3://BUCKET/PREFIX`."""
+
+    @field_validator("allow")
+    @classmethod
+    def _are_prefixes(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        for prefix in allow:
+            try:
+                url = Url.parse(prefix)
+            except ValueError as error:
+                raise ValueError(f"prefixes such as https://HOST/PATH, and {prefix!r} is none: {error}") from None
+            if url.scheme != "s3" and set("?#") & set(prefix):
+                raise ValueError(f"prefixes such as https://HOST/PATH, and {prefix!r} is none: it has a query")
+        return allow
 
 
 class CheckSettings(Settings):
