@@ -101,6 +101,8 @@ class ModelSettings(WeightsSettings):
     textual_inversions: tuple[Annotated[TextualInversionSettings, BeforeValidator(_by_name)], ...] = ()
     clip_skip: Annotated[int, Field(ge=0, le=64)] | None = None
     """Layers at the end of the text encoder that are left out, as diffusers counts: 1 is what others call 2, 0 none."""
+    prompt_encoding: Literal["plain", "weighted"] = "plain"
+    """`weighted`: prompts of any length, and with weights such as `(red:1.2)`; see `actors/models/conditioning.py`."""
     scheduler: str | None = None
     """By a name of `actors.models.schedulers`, such as `dpm++ 2m karras`."""
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None

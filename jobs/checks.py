@@ -108,5 +108,5 @@ def _repeated(source: TableSource, spec: JobSpec, suspects: frozenset[int]) -> d
 
 
 def _token_counters(spec: JobSpec) -> tuple[TokenCounter, ...]:
-    models = dict.fromkeys(model.model for model in spec.models)
+    models = dict.fromkeys(model.model for model in spec.models if model.prompt_encoding == "plain")
     return tuple(counter for model in models if (counter := open_token_counter(model)))
