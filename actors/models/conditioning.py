@@ -75,7 +75,8 @@ class Conditioning:
         """As one call of `paint` would have it, by one for each length of prompts among them, filled up to the same
         number of images: padded to the longest of its neighbours, a picture would be another one in other company."""
         counts = [self._chunks(request) for request in requests]
-        places, made = [], []
+        places: list[int] = []
+        made: list[list[torch.Tensor]] = []
         for count in sorted(set(counts)):
             here = [place for place, own in enumerate(counts) if own == count]
             group = [requests[place] for place in here]

@@ -24,7 +24,7 @@ from pipelines import copy_of_tiny, save_v2, save_xl
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 LONG = " ".join(f"a fox of colour {number}." for number in range(12))
-"""Some 200 tokens of `tiny`, to which each letter is one."""
+"""Some 170 tokens of `tiny`, to which each letter is one."""
 SIDE = 64
 
 
@@ -108,7 +108,7 @@ def test_what_is_beyond_77_tokens_is_seen(folders, name):
     long, other = make_request(LONG), make_request(LONG[:-8] + "glass it is.")
     plain = load_model(ModelSettings(model=str(folders[name])), device="cpu")
     assert (paint(plain, long) == paint(plain, other)).all()
-    assert plain.generate(make_batch(long)).prompt_truncated[0] > 100
+    assert plain.generate(make_batch(long)).prompt_truncated[0] > 50
     model = load(folders[name])
     assert (paint(model, long) != paint(model, other)).any()
     assert model.generate(make_batch(long)).prompt_truncated == (0,)
