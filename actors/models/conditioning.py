@@ -105,7 +105,9 @@ class Conditioning:
         nothing = self._embedded("", negative)[0]
         embedded = [self._embedded(text, negative) for text in texts]
         rows = [torch.cat([*own, *nothing * (chunks - len(own))], dim=1) for own, _ in embedded]
-        pooled = {"pooled_prompt_embeds": torch.cat([own for _, own in embedded])} if self._is_xl else {}
+        pooled = (
+            {"pooled_prompt_embeds": torch.cat([own for _, own in embedded if own is not None])} if self._is_xl else {}
+        )
         return {"prompt_embeds": torch.cat(rows), **pooled}
 
     def _embed(self, text: str, negative: bool) -> tuple[list[torch.Tensor], torch.Tensor | None]:
@@ -125,4 +127,4 @@ class Conditioning:
             last = encoders[-1].conditioning_provider
             whole = self._pipeline.maybe_convert_prompt(WEIGHT.sub(r"\1", text), last.tokenizer)
             pooled = last.get_pooled_embeddings([whole])
-        return list(torch.cat(told, dim=-1).split(length, dim=1)), pooled
+        return list(torch.split(torch.cat(told, dim=-1), length, dim=1)), pooled
