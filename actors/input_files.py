@@ -9,7 +9,9 @@ from actors.errors import InputError, Problem, StorageError
 from actors.settings import StorageSettings
 from actors.storage.bucket import Bucket, Wanted, always
 from actors.storage.opening import open_bucket
-from actors.tables.references import folder_of, place_of
+from actors.tables.references import References
+from actors.urls import Url
+from actors.web import NotFetched, Web
 
 MAX_BYTES = 64 << 20
 """Of one file: what an uncompressed photograph of 20 megapixels takes."""
@@ -21,24 +23,33 @@ concerns the store, and whoever works on the shard has to know."""
 class InputFiles:
     """Files by their references. Any number of threads may read."""
 
-    def __init__(self, table_uri: str, storage: StorageSettings, wanted: Wanted = always) -> None:
-        self._folder = folder_of(table_uri)
+    def __init__(self, references: References, storage: StorageSettings, wanted: Wanted = always) -> None:
+        self._references = references
         self._storage = storage
         self._wanted = wanted
+        self._web = Web(references.allows, MAX_BYTES, wanted)
         self._buckets: dict[str, Bucket] = {}
         self._opening = threading.Lock()
 
     def read(self, reference: str) -> bytes:
         """The whole file.
 
-        Raises `InputError`: LM1031 the reference may not be followed, LM1618 there is no such file, or it is too large;
-        and `StorageError` where the store is at fault.
+        Raises `InputError`: LM1031 the reference may not be followed, LM1618 there is no such file, it is too large, or
+        its web server does not hand it out; `StorageError` where the store is at fault; and `Stopped`.
         """
-        place = place_of(reference, self._folder)
-        return self._from_store(place, reference) if place.startswith("s3://") else _from_here(Path(place), reference)
+        place = self._references.place_of(reference)
+        if isinstance(place, Path):
+            return _from_here(place, reference)
+        return self._from_store(place, reference) if place.scheme == "s3" else self._from_web(place, reference)
 
-    def _from_store(self, url: str, reference: str) -> bytes:
-        name, _, key = url.removeprefix("s3://").partition("/")
+    def _from_web(self, url: Url, reference: str) -> bytes:
+        try:
+            return self._web.get(url)
+        except NotFetched as error:
+            raise _unusable(reference, str(error)) from error
+
+    def _from_store(self, url: Url, reference: str) -> bytes:
+        name, key = url.host, url.target
         with self._opening:
             if name not in self._buckets:
                 self._buckets[name] = open_bucket(f"s3://{name}", self._storage, wanted=self._wanted)

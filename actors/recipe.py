@@ -8,6 +8,7 @@ from actors.settings import (
     CheckSettings,
     EncodingSettings,
     FilterSettings,
+    InputSettings,
     ModelSettings,
     Override,
     PolicySettings,
@@ -38,5 +39,6 @@ class LaneRecipe:
     prompt_filter: FilterSettings
     blocked: tuple[str, ...]
     """The entries of the filter's block list."""
+    inputs: InputSettings
     storage: StorageSettings
     batch_timeout_seconds: float

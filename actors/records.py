@@ -50,7 +50,7 @@ class Prompt:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     image: str | None = None
-    """An input image as the table names it: an `s3://` URL, or a path from the table's folder. So are the next two."""
+    """An input image as the table names it: a URL, or a path from the table's folder. So are the next two."""
     mask_image: str | None = None
     depth_map: str | None = None
     strength: float | None = None

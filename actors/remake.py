@@ -22,6 +22,7 @@ from actors.recipe import LaneRecipe
 from actors.records import Batch, ImageRequest, InputFile, Prompt, Shard
 from actors.samples import SampleRows
 from actors.storage.folder import FolderBucket
+from actors.tables.references import References
 from actors.writer import ShardWriter
 
 Row = Mapping[str, Any]
@@ -39,7 +40,8 @@ class Remaker:
         self._recipe = recipe
         self._clock = Clock()
         self._device = Device(lambda: load_lane(recipe), self._clock, recipe.batch_timeout_seconds)
-        self._inputs = InputReader(InputFiles(recipe.table.identity.uri, recipe.storage), self._device.info)
+        references = References(recipe.table.identity.uri, recipe.inputs.allow)
+        self._inputs = InputReader(InputFiles(references, recipe.storage), self._device.info)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
 
     @property

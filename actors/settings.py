@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from actors.models.kinds import Task, Tier
 from actors.models.schedulers import scheduler_name
+from actors.urls import Url
 
 Override = Literal[
     "negative_prompt",
@@ -100,6 +101,8 @@ class ModelSettings(WeightsSettings):
     textual_inversions: tuple[Annotated[TextualInversionSettings, BeforeValidator(_by_name)], ...] = ()
     clip_skip: Annotated[int, Field(ge=0, le=64)] | None = None
     """Layers at the end of the text encoder that are left out, as diffusers counts: 1 is what others call 2, 0 none."""
+    prompt_encoding: Literal["plain", "weighted"] = "plain"
+    """`weighted`: prompts of any length, and with weights such as `(red:1.2)`; see `actors/models/conditioning.py`."""
     scheduler: str | None = None
     """By a name of `actors.models.schedulers`, such as `dpm++ 2m karras`."""
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)] | None = None
@@ -167,6 +170,25 @@ class FilterSettings(Settings):
             except regex.error as error:
                 raise ValueError(f"regular expressions: {error} in {pattern!r}") from None
         return patterns
+
+
+class InputSettings(Settings):
+    """Where input images may come from, beside the folder that the table is in."""
+
+    allow: tuple[str, ...] = ()
+    """Prefixes: `https://HOST/PATH`, `http://HOST/PATH` or `s3://BUCKET/PREFIX`."""
+
+    @field_validator("allow")
+    @classmethod
+    def _are_prefixes(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        for prefix in allow:
+            try:
+                url = Url.parse(prefix)
+            except ValueError as error:
+                raise ValueError(f"prefixes such as https://HOST/PATH, and {prefix!r} is none: {error}") from None
+            if url.scheme != "s3" and set("?#") & set(prefix):
+                raise ValueError(f"prefixes such as https://HOST/PATH, and {prefix!r} is none: it has a query")
+        return allow
 
 
 class CheckSettings(Settings):

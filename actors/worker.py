@@ -28,6 +28,7 @@ from actors.storage.opening import open_bucket
 from actors.tables.columns import use_columns
 from actors.tables.prompt_filter import PromptFilter
 from actors.tables.reader import TableReader
+from actors.tables.references import References
 from actors.writer import ShardWriter
 
 _log = logging.getLogger(__name__)
@@ -50,10 +51,11 @@ class Worker:
         self._device = Device(lambda: load_lane(recipe), self._clock, recipe.batch_timeout_seconds)
         refuse_without_inputs(recipe.model.model, self._device.info.task, recipe.overrides)
         self._bucket = open_bucket(recipe.output, recipe.storage, wanted=self._is_wanted)
-        files = InputFiles(recipe.table.identity.uri, recipe.storage, self._is_wanted)
+        references = References(recipe.table.identity.uri, recipe.inputs.allow)
+        files = InputFiles(references, recipe.storage, self._is_wanted)
         self._inputs = InputReader(files, self._device.info)
         self._carried = _carried(recipe)
-        self._reader = _reader(recipe)
+        self._reader = _reader(recipe, references)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
 
     def ready(self) -> ModelInfo:
@@ -141,9 +143,9 @@ class Worker:
         )
 
 
-def _reader(recipe: LaneRecipe) -> TableReader:
+def _reader(recipe: LaneRecipe, references: References) -> TableReader:
     prompt_filter = PromptFilter(recipe.prompt_filter, recipe.blocked)
-    return TableReader(recipe.table, recipe.columns, recipe.overrides, recipe.storage, prompt_filter)
+    return TableReader(recipe.table, recipe.columns, recipe.overrides, recipe.storage, prompt_filter, references)
 
 
 def _carried(recipe: LaneRecipe) -> pa.Schema:

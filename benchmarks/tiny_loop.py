@@ -22,6 +22,7 @@ from actors.settings import (
     CheckSettings,
     EncodingSettings,
     FilterSettings,
+    InputSettings,
     ModelSettings,
     PolicySettings,
     StorageSettings,
@@ -68,6 +69,7 @@ def recipe(folder: Path) -> LaneRecipe:
         policy=PolicySettings(),
         prompt_filter=FilterSettings(),
         blocked=(),
+        inputs=InputSettings(),
         storage=storage,
         batch_timeout_seconds=600,
     )

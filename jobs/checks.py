@@ -8,6 +8,7 @@ from actors.settings import LimitSettings
 from actors.tables.carried import rows
 from actors.tables.columns import unused_parameters, use_columns
 from actors.tables.prompt_filter import PromptFilter
+from actors.tables.references import References
 from actors.tables.row import RowParser, lane_name
 from actors.tables.source import TableSource
 from actors.tables.stream import stream
@@ -66,7 +67,8 @@ def _batches(
 ) -> Iterator[list[ReadRow]]:
     use = use_columns(source.schema.names, spec.columns, spec.overrides)
     routed = use.overrides.get("model")
-    parser = RowParser(use, tuple(model.model for model in spec.models), prompt_filter)
+    references = References(source.identity.uri, spec.inputs.allow)
+    parser = RowParser(use, references, tuple(model.model for model in spec.models), prompt_filter)
     most = SAMPLED_ROWS if mode == "sample" else None
     for batch in stream(source, spec.storage, _choice(source, mode), most):
         yield [
@@ -106,5 +108,5 @@ def _repeated(source: TableSource, spec: JobSpec, suspects: frozenset[int]) -> d
 
 
 def _token_counters(spec: JobSpec) -> tuple[TokenCounter, ...]:
-    models = dict.fromkeys(model.model for model in spec.models)
+    models = dict.fromkeys(model.model for model in spec.models if model.prompt_encoding == "plain")
     return tuple(counter for model in models if (counter := open_token_counter(model)))

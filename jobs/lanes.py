@@ -45,6 +45,7 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
             policy=spec.policy,
             prompt_filter=spec.prompt_filter,
             blocked=manifest.blocked,
+            inputs=spec.inputs,
             storage=spec.storage,
             batch_timeout_seconds=spec.limits.batch_timeout_seconds,
         )

@@ -9,6 +9,7 @@ from actors.settings import (
     CheckSettings,
     EncodingSettings,
     FilterSettings,
+    InputSettings,
     LimitSettings,
     ModelSettings,
     Override,
@@ -43,6 +44,7 @@ class JobSpec(Settings):
     encoding: EncodingSettings = EncodingSettings()
     checks: CheckSettings = CheckSettings()
     prompt_filter: FilterSettings = FilterSettings()
+    inputs: InputSettings = InputSettings()
     policy: PolicySettings = PolicySettings()
     storage: StorageSettings = StorageSettings()
     limits: LimitSettings = LimitSettings()

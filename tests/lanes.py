@@ -13,6 +13,7 @@ from actors.settings import (
     CheckSettings,
     EncodingSettings,
     FilterSettings,
+    InputSettings,
     ModelSettings,
     PolicySettings,
     StorageSettings,
@@ -67,6 +68,7 @@ def make_recipe(
         policy=policy,
         prompt_filter=FilterSettings(),
         blocked=(),
+        inputs=InputSettings(),
         storage=storage,
         batch_timeout_seconds=60,
     )

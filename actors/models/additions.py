@@ -5,6 +5,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def add(pipeline: diffusers.DiffusionPipeline, settings: ModelSettings, dtype: t
     if settings.clip_skip:
         recipe["clip_skip"] = settings.clip_skip
         _prepare_skip(pipeline, settings.clip_skip)
+    if settings.prompt_encoding == "weighted":
+        recipe["prompt_encoding"] = {"name": "weighted", "compel": version("compel")}
     return recipe
 
 

@@ -12,6 +12,7 @@ import transformers
 from actors.encoding import picture
 from actors.errors import OutOfMemory, Problem
 from actors.models.accelerator import best_dtype, is_out_of_memory, lose_device, place
+from actors.models.conditioning import Conditioning
 from actors.models.facts import ModelFacts
 from actors.models.model import Images, ModelInfo, Pixels
 from actors.models.pipelines import load_pipeline, parameters
@@ -51,6 +52,8 @@ class DiffusersModel:
         checker = SafetyChecker.taken_from(self._pipeline, required=safety_checker == "required")
         self._checker = None if safety_checker == "off" else checker
         self._clip_skip = settings.clip_skip or None
+        weighted = settings.prompt_encoding == "weighted"
+        self._conditioning = Conditioning(self._pipeline, self._clip_skip) if weighted else None
         self._defaults = parameters(type(self._pipeline))
         self._guidance = guidance_parameter(self._defaults)
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
@@ -86,22 +89,26 @@ class DiffusersModel:
 
     @torch.inference_mode()  # a few per cent faster than diffusers' own no_grad where the model is small
     def _paint(self, requests: Sequence[ImageRequest], wanted: int) -> Images:
-        self._decoded_finite.clear()
-        images = self._pipeline(**self._arguments(requests)).images
+        images, finite = self._conditioning.passes(requests, self._pass) if self._conditioning else self._pass(requests)
         pixels = _to_pixels(images)
         # All of the batch, as it is with the pictures themselves: another size moves scores by a rounding step.
         scores = self._checker.scores(pixels)[:wanted].tolist() if self._checker else [None] * wanted
-        images = images[:wanted]
-        finite = torch.isfinite(images).flatten(1).all(dim=1)
-        if sum(map(len, self._decoded_finite)) == len(requests):
-            finite &= torch.cat(self._decoded_finite)[:wanted]
         return Images(
             pixels=pixels[:wanted],
-            finite=tuple(finite.tolist()),
+            finite=tuple(finite[:wanted].tolist()),
             nsfw=tuple(None if score is None else score > 0 for score in scores),
             nsfw_score=tuple(scores),
             prompt_truncated=self._count_truncated([request.prompt.text for request in requests[:wanted]]),
         )
+
+    def _pass(self, requests: Sequence[ImageRequest]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The images `[n, 3, height, width]`, and which of them are finite."""
+        self._decoded_finite.clear()
+        images = self._pipeline(**self._arguments(requests)).images
+        finite = torch.isfinite(images).flatten(1).all(dim=1)
+        if sum(map(len, self._decoded_finite)) == len(requests):
+            finite &= torch.cat(self._decoded_finite)
+        return images, finite
 
     def _look_at_decoded(self, _module: torch.nn.Module, _inputs: object, decoded: object) -> None:
         """Infinity has to be looked for here: what the pipeline hands out is cut off at 1, which is white."""
@@ -122,17 +129,20 @@ class DiffusersModel:
             "clip_skip": self._clip_skip,
             "output_type": "pt",
         }
+        if self._conditioning:
+            del arguments["prompt"], arguments["clip_skip"]
+            arguments |= self._conditioning.arguments(requests)
         # Batches hold either images with a negative prompt or images without: where there is none, SDXL takes zeros,
         # which is not what it makes of an empty text.
         # And true_cfg_scale does nothing where there is none.
-        if self._guidance == "true_cfg_scale" or any(request.negative_prompt for request in requests):
+        elif self._guidance == "true_cfg_scale" or any(request.negative_prompt for request in requests):
             arguments["negative_prompt"] = [request.negative_prompt for request in requests]
         if first.input_images:
             arguments |= _input_arguments(requests)
         return {name: value for name, value in arguments.items() if name in self._defaults}
 
     def _count_truncated(self, prompts: Sequence[str]) -> tuple[int, ...]:
-        limit = self._prompt_tokens
+        limit = None if self._conditioning else self._prompt_tokens
         # No token of ASCII is shorter than a character, so most prompts need no second look.
         if self._tokenizer is None or limit is None or all(len(p) <= limit - 2 and p.isascii() for p in prompts):
             return (0,) * len(prompts)

@@ -15,6 +15,7 @@ from actors.tables.columns import use_columns
 from actors.tables.files import require_unchanged
 from actors.tables.parquet import UNREADABLE, ParquetFile
 from actors.tables.prompt_filter import PromptFilter
+from actors.tables.references import References
 from actors.tables.routes import lane_numbers
 from actors.tables.row import RowParser
 from actors.tables.table import PromptTable
@@ -36,10 +37,11 @@ class TableReader:
         overrides: Iterable[Override],
         storage: StorageSettings,
         prompt_filter: PromptFilter | None = None,
+        references: References | None = None,
     ) -> None:
         self.table = table
         use = use_columns(table.schema.names, columns, overrides)
-        self._parser = RowParser(use, table.lanes, prompt_filter)
+        self._parser = RowParser(use, references or References(table.identity.uri), table.lanes, prompt_filter)
         self._route_column = use.overrides.get("model") if table.routes else None
         self.groups = GroupCache(table, storage)
         self._starts = np.concatenate([[0], table.group_ends()])

@@ -1,34 +1,69 @@
 """References: what a table may say of where an input image lies, and what it means.
 
-A table may be anybody's, and a worker can reach more than its author: so a path never leaves the table's own folder,
-and nothing is fetched from a web address.
+A table may be anybody's, and a worker can reach more than its author: so a reference never leaves the table's own
+folder, in a file system or a store, unless the job names where it may lead.
 """
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from actors.errors import InputError, Problem
+from actors.urls import Url
 
 MAX_BYTES = 1 << 10
 FORMATS = re.compile(r"\.(parquet|csv|tsv|jsonl|ndjson)(\.(gz|zst))?$")
+HELP = "name a file under the table's folder, or let the job allow it: `inputs: {allow: [PREFIX]}`"
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:(?=//)|data:")
 
 
-def why_refused(text: str) -> str | None:
-    """Why such a reference is never followed, seen from its text alone; None where it may be."""
-    in_store = text.startswith("s3://")
-    path = text.removeprefix("s3://")
-    scheme = None if in_store else _SCHEME.match(text)
-    reasons = {
-        f"it has more than {MAX_BYTES:,} bytes": len(text.encode("utf-8", "replace")) > MAX_BYTES,
-        f"nothing is fetched from {scheme[0] if scheme else ''}": scheme is not None,
-        "it has a NUL in it": "\0" in text,
-        "it leads out of its folder with ..": ".." in PurePosixPath(path).parts,
-        "it is not relative to the table's folder": not in_store and path.startswith(("/", "~")),
-        "it names no object": in_store and not all(path.partition("/")[::2]),
-    }
-    return next((why for why, holds in reasons.items() if holds), None)
+class References:
+    """What one table may name: files under its own folder, and under the prefixes that its job allows."""
+
+    def __init__(self, table_uri: str, allow: Iterable[str] = ()) -> None:
+        self._folder = folder_of(table_uri)
+        own = [Url.in_store(self._folder)] if self._folder.startswith("s3://") else []
+        self._prefixes = (*own, *map(Url.parse, allow))
+
+    def why_refused(self, text: str) -> str | None:
+        """Why such a reference is never followed, seen from its text alone; None where it may be."""
+        if len(text.encode("utf-8", "replace")) > MAX_BYTES:
+            return f"it has more than {MAX_BYTES:,} bytes"
+        if "\0" in text:
+            return "it has a NUL in it"
+        if not _SCHEME.match(text):
+            return _why_not_relative(text)
+        try:
+            url = Url.parse(text)
+        except ValueError as error:
+            return str(error)
+        if url.scheme == "s3" and not url.path:
+            return "it names no object"
+        return None if self.allows(url) else "the job does not allow that place"
+
+    def allows(self, url: Url) -> bool:
+        """Whether the job lets its table lead there."""
+        return any(url.is_under(prefix) for prefix in self._prefixes)
+
+    def place_of(self, reference: str) -> Url | Path:
+        """What is meant: an object, a file of the web, or one of this machine by its absolute path.
+
+        Raises `InputError` (LM1031) where it may not be read: also where links in the file system lead out of the
+        folder.
+        """
+        why = self.why_refused(reference)
+        if not why and _SCHEME.match(reference):
+            return Url.parse(reference)
+        if not why and self._folder.startswith("s3://"):
+            return Url.in_store(f"{self._folder}/{reference}")
+        if not why:
+            top = Path(self._folder).resolve()
+            path = (top / reference).resolve()
+            if path.is_relative_to(top):
+                return path
+            why = "a link leads out of the table's folder"
+        raise InputError(Problem("LM1031", f"{reference} is not read: {why}", value=reference, help=HELP))
 
 
 def folder_of(uri: str) -> str:
@@ -42,21 +77,7 @@ def folder_of(uri: str) -> str:
     return uri.rpartition("/")[0] if is_file else uri
 
 
-def place_of(reference: str, folder: str) -> str:
-    """The `s3://` URL or absolute path that is meant.
-
-    Raises `InputError` (LM1031) where it may not be read: also where links in the file system lead out of the folder.
-    """
-    why = why_refused(reference)
-    if not why and reference.startswith("s3://"):
-        return reference
-    if not why and folder.startswith("s3://"):
-        return f"{folder}/{reference}"
-    if not why:
-        top = Path(folder).resolve()
-        path = (top / reference).resolve()
-        if path.is_relative_to(top):
-            return str(path)
-        why = "a link leads out of the table's folder"
-    action = "name a file under the table's folder, or an s3:// URL"
-    raise InputError(Problem("LM1031", f"{reference} is not read: {why}", value=reference, help=action))
+def _why_not_relative(path: str) -> str | None:
+    if ".." in PurePosixPath(path).parts:
+        return "it leads out of its folder with .."
+    return "it is not relative to the table's folder" if path.startswith(("/", "~")) else None

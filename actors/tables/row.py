@@ -7,9 +7,9 @@ from typing import Any
 from actors.errors import Problem
 from actors.records import Prompt
 from actors.settings import MAX_SIDE, Override
-from actors.tables.columns import ColumnUse
+from actors.tables.columns import INPUTS, ColumnUse
 from actors.tables.prompt_filter import PromptFilter, Undecided
-from actors.tables.references import why_refused
+from actors.tables.references import HELP, References
 from actors.tables.values import as_text, clip, is_silent, real_number, strip_invisible, whole_number
 
 MAX_PROMPT_BYTES = 64 << 10
@@ -36,11 +36,19 @@ class BadRow(Exception):
 class RowParser:
     """Turns rows into prompts. Whatever a row holds, it becomes a `Prompt`, if need be one with a `problem`."""
 
-    def __init__(self, use: ColumnUse, lanes: tuple[str, ...] = (), prompt_filter: PromptFilter | None = None) -> None:
+    def __init__(
+        self,
+        use: ColumnUse,
+        references: References,
+        lanes: tuple[str, ...] = (),
+        prompt_filter: PromptFilter | None = None,
+    ) -> None:
         self.use = use
+        self._references = references
         self.lanes = frozenset(lanes)
         self._filter = prompt_filter
-        self._steering = [(ours, theirs, CHECKS[ours]) for ours, theirs in use.overrides.items() if ours in CHECKS]
+        checks = CHECKS | dict.fromkeys(INPUTS, self._reference)
+        self._steering = [(ours, theirs, checks[ours]) for ours, theirs in use.overrides.items() if ours in checks]
         self._sized = "width" in use.overrides or "height" in use.overrides
 
     def prompt(self, source_row: int, row: Mapping[str, Any]) -> Prompt:
@@ -76,6 +84,12 @@ class RowParser:
             stripped=stripped,
             **values,
         )
+
+    def _reference(self, value: object, column: str) -> str:
+        text = as_text(value) or ""
+        if why := self._references.why_refused(text):
+            raise _bad("LM1031", f"{column} {_shown(value)} is not read: {why}", column, value, HELP)
+        return text
 
     def _check_lane(self, row: Mapping[str, Any]) -> None:
         column = self.use.overrides.get("model")
@@ -139,22 +153,19 @@ def _negative_prompt(value: object, column: str) -> str:
 def _seed(value: object, column: str) -> int:
     number = whole_number(value)
     if number is None:
-        raise _bad(
-            "LM1010", f"seed {_shown(value)} is not an exact integer", column, value, "write the seed out as digits"
-        )
+        message = f"seed {_shown(value)} is not an exact integer"
+        raise _bad("LM1010", message, column, value, "write the seed out as digits")
     if not 0 <= number <= MAX_SEED:
-        raise _bad(
-            "LM1010", f"seed {_shown(value)} is not between 0 and 2^63-1", column, value, "choose a seed in that range"
-        )
+        message = f"seed {_shown(value)} is not between 0 and 2^63-1"
+        raise _bad("LM1010", message, column, value, "choose a seed in that range")
     return number
 
 
 def _side(value: object, column: str) -> int:
     number = whole_number(value)
     if number is None:
-        raise _bad(
-            "LM1006", f"{column} {_shown(value)} is not a whole number of pixels", column, value, "write 512, say"
-        )
+        message = f"{column} {_shown(value)} is not a whole number of pixels"
+        raise _bad("LM1006", message, column, value, "write 512, say")
     return number
 
 
@@ -188,14 +199,6 @@ def _noise_level(value: object, column: str) -> int:
         message = f"noise_level {_shown(value)} is not a whole number from 0 to {MAX_NOISE_LEVEL}"
         raise _bad("LM1033", message, column, value, "20 suits most pictures; more noise lets the model invent more")
     return number
-
-
-def _reference(value: object, column: str) -> str:
-    text = as_text(value) or ""
-    if why := why_refused(text):
-        message = f"{column} {_shown(value)} is not read: {why}"
-        raise _bad("LM1031", message, column, value, "name a file under the table's folder, or an s3:// URL")
-    return text
 
 
 def _check_size(width: int | None, height: int | None, use: ColumnUse) -> None:
@@ -240,9 +243,6 @@ CHECKS: dict[Override, Callable[[object, str], Any]] = {
     "height": _side,
     "num_inference_steps": _steps,
     "guidance_scale": _guidance,
-    "image": _reference,
-    "mask_image": _reference,
-    "depth_map": _reference,
     "strength": _strength,
     "noise_level": _noise_level,
 }

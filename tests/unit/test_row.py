@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from actors.records import Prompt
 from actors.settings import OVERRIDES
 from actors.tables.columns import use_columns
+from actors.tables.references import References
 from actors.tables.row import RowParser
 from actors.tables.values import real_number, strip_invisible, whole_number
 
@@ -18,7 +19,7 @@ STEERING = [name for name in OVERRIDES if name != "model"]
 
 def read(row, overrides=STEERING, columns=None, lanes=()):
     names = ["prompt", "id", "note", *OVERRIDES]
-    parser = RowParser(use_columns(names, columns or {}, overrides), lanes)
+    parser = RowParser(use_columns(names, columns or {}, overrides), References("/data/prompts.parquet"), lanes)
     return parser.prompt(7, {"prompt": "a cat", **row})
 
 

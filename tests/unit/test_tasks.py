@@ -1,5 +1,6 @@
 """Pictures from other pictures: what diffusers makes of them, from files that a table names."""
 
+import hashlib
 import json
 import struct
 import zlib
@@ -7,6 +8,7 @@ import zlib
 import diffusers
 import numpy as np
 import pytest
+import stamina
 import torch
 from PIL import Image
 
@@ -18,12 +20,14 @@ from actors.models.loading import load_model
 from actors.models.tiny import tiny_folder
 from actors.settings import ModelSettings
 from actors.storage.opening import open_bucket
-from actors.tables.references import folder_of, place_of
+from actors.tables.references import References, folder_of
+from actors.urls import Url
 from builders import QuietLeash, drive, finished, make_spec, make_table, read_rows
 from jobs.forecast import forecast
 from jobs.order import ReproduceOrder
 from jobs.reproduce import reproduce
 from pipelines import save_depth, save_inpainting, save_upscaler, save_xl
+from servers.web import web_server
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning"),
@@ -46,6 +50,12 @@ def folders(tmp_path_factory):
     }
 
 
+@pytest.fixture
+def web():
+    with web_server() as server, stamina.set_testing(True, attempts=2, cap=True):
+        yield server
+
+
 def draw(path, seed, size=(SIDE, SIDE), mode="RGB"):
     """A soft picture that is another for each seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +74,7 @@ def pictures(folder, **made):
     }
 
 
-def run(folder, model, columns, prompts=PROMPTS, overrides=None, **settings):
+def run(folder, model, columns, prompts=PROMPTS, overrides=None, inputs=None, **settings):
     """The job's spec, once it is done, with one batch for all rows."""
     known = {"num_inference_steps": 4, "threads": 1, "batch_size": len(prompts), "width": None, "height": None}
     return finished(
@@ -73,6 +83,7 @@ def run(folder, model, columns, prompts=PROMPTS, overrides=None, **settings):
         overrides=overrides or tuple(columns),
         models=[{"model": str(model), **known, **settings}],
         limits={"max_failed_share": 1},
+        inputs=inputs or {},
     )
 
 
@@ -226,19 +237,19 @@ def test_a_bad_input_fails_its_own_row_and_no_neighbour_changes_by_a_byte(tmp_pa
 @pytest.mark.parametrize(
     ("reference", "why"),
     [
-        ("http://169.254.169.254/latest/meta-data", "nothing is fetched from http:"),
-        ("HTTPS://example.com/a.png", "nothing is fetched from HTTPS:"),
-        ("http://[::1]/a.png", "nothing is fetched from http:"),
-        ("http://2130706433/a.png", "nothing is fetched from http:"),
+        ("http://169.254.169.254/latest/meta-data", "the job does not allow that place"),
+        ("HTTPS://example.com/a.png", "the job does not allow that place"),
+        ("http://[::1]/a.png", "the job does not allow that place"),
+        ("s3://others/a.png", "the job does not allow that place"),
         ("file:///etc/passwd", "nothing is fetched from file:"),
         ("data:image/png;base64,AAAA", "nothing is fetched from data:"),
         ("/etc/passwd", "not relative"),
         ("~/a.png", "not relative"),
         ("../a.png", "with .."),
         ("in/../../a.png", "with .."),
-        ("s3://bucket/../other/a.png", "with .."),
+        ("s3://bucket/../other/a.png", "with . or .."),
         ("s3://bucket", "names no object"),
-        ("s3:///a.png", "names no object"),
+        ("s3:///a.png", "names no bucket"),
         ("a\0.png", "NUL"),
         ("a" * 2000, "1,024 bytes"),
     ],
@@ -256,8 +267,9 @@ def test_paths_are_relative_to_the_tables_folder_wherever_it_is():
     assert folder_of("s3://in/2024/captions.parquet") == "s3://in/2024"
     assert folder_of("s3://in/2024/part-*.csv.gz") == "s3://in/2024"
     assert folder_of("s3://in/2024") == "s3://in/2024"
-    assert place_of("photos/a.png", "s3://in/2024") == "s3://in/2024/photos/a.png"
-    assert place_of("s3://photos/a.png", "/data") == "s3://photos/a.png"
+    meant = References("s3://in/2024/captions.parquet").place_of("photos/a.png")
+    assert meant == Url.parse("s3://in/2024/photos/a.png")
+    assert meant.target == "2024/photos/a.png"
 
 
 def test_inputs_come_from_a_store_and_what_is_missing_there_fails_its_row(tmp_path, moto_store):
@@ -265,9 +277,29 @@ def test_inputs_come_from_a_store_and_what_is_missing_there_fails_its_row(tmp_pa
     bucket = open_bucket(f"{moto_store.url}/photos")
     bucket.put("a.png", (tmp_path / "a.png").read_bytes())
     names = [f"{bucket.url}/a.png", f"{bucket.url}/b.png", "a.png"]
-    rows, pixels = made(run(tmp_path, "tiny", {"image": names, "seed": [7] * 3}, ["a fox"] * 3, task="image-to-image"))
+    columns, inputs = {"image": names, "seed": [7] * 3}, {"allow": [bucket.url]}
+    rows, pixels = made(run(tmp_path, "tiny", columns, ["a fox"] * 3, inputs=inputs, task="image-to-image"))
     assert [row["error_code"] for row in rows] == [None, "LM1618", None]
     np.testing.assert_array_equal(pixels[0], pixels[1])
+
+
+def test_inputs_come_from_the_web_where_the_job_allows_it_and_are_told_from_later_ones(tmp_path, web):
+    path = tmp_path / draw(tmp_path / "a.png", 1)
+    web.files |= {"/cats/a.png": path.read_bytes(), "/cats/text.png": b"no picture", "/cats/b.png": "/dogs/b.png"}
+    names = [f"{web.url}/cats/{name}.png" for name in ("a", "gone", "text", "b")] + ["a.png"]
+    columns, inputs = {"image": names, "seed": [7] * 5}, {"allow": [f"{web.url}/cats/"]}
+    spec = run(tmp_path, "tiny", columns, ["a fox"] * 5, inputs=inputs, task="image-to-image")
+    rows, pixels = made(spec)
+    assert [row["error_code"] for row in rows] == [None, "LM1618", "LM1618", "LM1618", None]
+    said = ["the server says 404", "neither WebP", "it leads on to"]
+    assert [word for word, row in zip(said, rows[1:4], strict=True) if word not in row["error"]] == []
+    np.testing.assert_array_equal(pixels[0], pixels[1])
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert json.loads(rows[0]["recipe"])["inputs"] == {"image": {"file": names[0], "sha256": sha256}}
+    web.files["/cats/a.png"] = (tmp_path / draw(tmp_path / "later.png", 2)).read_bytes()
+    leash = QuietLeash()
+    assert reproduce(ReproduceOrder(output=spec.output, storage=spec.storage), leash) == 1
+    assert [(image["id"], "LM1617" in image["reason"]) for image in leash.images] == [("0", True)]
 
 
 def test_a_depth_map_of_one_depth_is_told_apart_from_a_failed_picture(tmp_path, folders):
