@@ -86,7 +86,7 @@ class Catalogue:
             if weights and weights.sha256:
                 place["sha256"] = weights_sha256(Path(words["id"]) / weights.file)
         if card.tokenizer:
-            self.card(card.tokenizer)
+            self.card(words["tokenizer"])
         path.write_text(yaml.safe_dump(words), encoding="utf-8")
         return path
 

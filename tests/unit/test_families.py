@@ -17,13 +17,14 @@ from actors.models import configs, registry
 from actors.models.loading import load_model
 from actors.models.trust import has_pickles, weights_sha256
 from actors.records import InputImages
-from actors.settings import ModelSettings
+from actors.settings import UNKNOWN, ModelSettings
 from lanes import make_batch, make_request
 from miniatures.catalogue import CARDS, STRUCTURES, Catalogue
 
 pytestmark = [  # of diffusers, in the comparison
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning"),
+    pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning"),  # in its own transformer of Chroma
 ]
 SIDE = 64
 STEPS = 3
@@ -93,7 +94,7 @@ def steps_of(card):
     return min(STEPS, card.num_inference_steps or STEPS)
 
 
-def painted(model, card):
+def painted(model, card, checked=True):
     """By lightmill: as a job that names the model and is silent otherwise, but small and with few steps."""
     info = model.info
     inputs = inputs_for(info.task) or [None] * len(PROMPTS)
@@ -114,7 +115,7 @@ def painted(model, card):
     ]
     images = model.generate(make_batch(*requests))
     assert images.finite == (True, True)
-    assert images.nsfw == ((False, False) if card.safety_checker else (None, None))
+    assert images.nsfw == ((False, False) if checked and card.safety_checker else (None, None))
     return images.pixels
 
 
@@ -160,8 +161,10 @@ def as_text(pipeline, card):
     # diffusers' own `clip_skip` fails with transformers from 5.6 on. Of what is not to be seen no layer is skipped.
     def encode(texts, layers):
         ids = pipeline.tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
-        states = pipeline.text_encoder(ids.input_ids, output_hidden_states=True).hidden_states
-        return pipeline.text_encoder.final_layer_norm(states[-1 - layers])
+        seen = pipeline.text_encoder(ids.input_ids, output_hidden_states=True)
+        if not layers:
+            return seen.last_hidden_state
+        return pipeline.text_encoder.final_layer_norm(seen.hidden_states[-1 - layers])
 
     with torch.inference_mode():
         prompts, others = encode(list(PROMPTS), card.clip_skip), encode(negatives or [""] * len(PROMPTS), 0)
@@ -198,7 +201,8 @@ def test_a_model_paints_through_its_card_as_diffusers_does(catalogue, name, suff
     np.testing.assert_array_equal(pixels, as_diffusers_paints(catalogue, name, card.tasks[0]))
     info = model.info
     assert (info.model, info.task, (info.width, info.height)) == (name, card.tasks[0], card.sizes[0])
-    assert (info.model_license, info.model_tier) == (card.license.id, card.tier)
+    is_meant = suffix in ("", Path(card.file or "").suffix)  # of another file than its own a card says nothing
+    assert (info.model_license, info.model_tier) == ((card.license.id, card.tier) if is_meant else (UNKNOWN, UNKNOWN))
     assert info.num_inference_steps == (card.num_inference_steps or 50)
 
 
@@ -224,7 +228,8 @@ def test_a_checkpoint_beside_the_folder_paints_the_same(catalogue, name, suffix)
 
     model = load(catalogue, name, suffix, config=config, tokenizer=str(catalogue.folder(name)))
 
-    np.testing.assert_array_equal(painted(model, card), as_diffusers_paints(catalogue, name, card.tasks[0]))
+    pixels = painted(model, card, checked=False)  # a file has none with it
+    np.testing.assert_array_equal(pixels, as_diffusers_paints(catalogue, name, card.tasks[0]))
     assert json.loads(model.info.recipe)["config"] == Path(config).name
 
 
