@@ -21,6 +21,8 @@ class LaneRecipe:
     """One model's part of a job, as it travels to the workers: small, and without secrets."""
 
     lane: int
+    stage: int | None = None
+    """Of a job with several: which this is. A later one makes something of the images of the lane before."""
     model: ModelSettings
     table: PromptTable
     columns: Mapping[str, str]

@@ -66,7 +66,7 @@ def _batches(
 ) -> Iterator[list[ReadRow]]:
     use = use_columns(source.schema.names, spec.columns, spec.overrides)
     routed = use.overrides.get("model")
-    parser = RowParser(use, tuple(model.model for model in spec.models), prompt_filter)
+    parser = RowParser(use, tuple(model.model for model in spec.lanes), prompt_filter)
     most = SAMPLED_ROWS if mode == "sample" else None
     for batch in stream(source, spec.storage, _choice(source, mode), most):
         yield [
@@ -106,5 +106,5 @@ def _repeated(source: TableSource, spec: JobSpec, suspects: frozenset[int]) -> d
 
 
 def _token_counters(spec: JobSpec) -> tuple[TokenCounter, ...]:
-    models = dict.fromkeys(model.model for model in spec.models)
+    models = dict.fromkeys(model.model for model in spec.lanes)
     return tuple(counter for model in models if (counter := open_token_counter(model)))

@@ -58,7 +58,8 @@ class Manifest(Settings):
     @property
     def plan(self) -> Plan:
         """Which rows make which shard."""
-        return Plan(self.lane_rows, self.spec.rows_per_shard, self.spec.images_per_prompt)
+        spec = self.spec
+        return Plan(self.lane_rows, spec.rows_per_shard, spec.images_per_prompt, staged=bool(spec.stages))
 
     @classmethod
     def load(cls, bucket: Bucket) -> Self | None:
@@ -104,12 +105,16 @@ class Manifest(Settings):
 
 def promise(spec: JobSpec, identity: Mapping[str, Any], blocked: Sequence[str] = ()) -> dict[str, Any]:
     """What makes the pictures and their places, and nothing else. A block list is known by what is in it."""
-    fields = {name: value for name, value in spec.dump().items() if name not in FREE | {"models"}}
+    dump = spec.dump()
+    lanes = {name: dump.pop(name) for name in ("models", "stages")}
+    fields = {name: value for name, value in dump.items() if name not in FREE}
     fields["prompt_filter"] |= {"block_list": block_list_sha256(blocked)}
-    models = [
-        {name: value for name, value in model.items() if name not in FREE_OF_A_MODEL} for model in spec.dump()["models"]
-    ]
-    return {**fields, "models": models, "table": dict(identity)}
+    bound = {
+        name: [{field: value for field, value in one.items() if field not in FREE_OF_A_MODEL} for one in entries]
+        for name, entries in lanes.items()
+        if entries is not None
+    }
+    return {**fields, **bound, "table": dict(identity)}
 
 
 def fingerprint(spec: JobSpec, identity: Mapping[str, Any], blocked: Sequence[str] = ()) -> str:
