@@ -1,4 +1,4 @@
-"""InputFiles: the bytes of input images, from wherever a table may say that they are."""
+"""InputFiles: the bytes of input images, from wherever a table may say that they are, and of images of the output."""
 
 import os
 import stat
@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from actors.errors import InputError, Problem, StorageError
+from actors.ingredients import Ingredient, Parent
 from actors.settings import StorageSettings
 from actors.storage.bucket import Bucket, Wanted, always
 from actors.storage.opening import open_bucket
@@ -21,26 +22,43 @@ concerns the store, and whoever works on the shard has to know."""
 
 
 class InputFiles:
-    """Files by their references. Any number of threads may read."""
+    """Files by their references, and images of the stage before. Any number of threads may read."""
 
-    def __init__(self, references: References, storage: StorageSettings, wanted: Wanted = always) -> None:
+    def __init__(
+        self, references: References, output: Bucket, storage: StorageSettings, wanted: Wanted = always
+    ) -> None:
         self._references = references
+        self._output = output
         self._storage = storage
         self._wanted = wanted
         self._web = Web(references.allows, MAX_BYTES, wanted)
         self._buckets: dict[str, Bucket] = {}
         self._opening = threading.Lock()
 
-    def read(self, reference: str) -> bytes:
-        """The whole file.
+    def read(self, ingredient: Ingredient) -> bytes:
+        """The whole file, or the one image.
 
         Raises `InputError`: LM1031 the reference may not be followed, LM1618 there is no such file, it is too large, or
         its web server does not hand it out; `StorageError` where the store is at fault; and `Stopped`.
         """
+        if isinstance(ingredient, Parent):
+            return self._from_output(ingredient)
+        reference = ingredient.file
         place = self._references.place_of(reference)
         if isinstance(place, Path):
             return _from_here(place, reference)
         return self._from_store(place, reference) if place.scheme == "s3" else self._from_web(place, reference)
+
+    def _from_output(self, parent: Parent) -> bytes:
+        if parent.file is None:
+            raise _unusable(parent.key, "its row has no image by now")
+        _check_size(parent.file_length, parent.key)
+        try:
+            return self._output.read(parent.file, parent.file_offset, parent.file_length)
+        except StorageError as error:
+            if error.problems[0].code in ITS_OWN_FAULT:
+                raise _unusable(parent.key, error.problems[0].message) from error
+            raise
 
     def _from_web(self, url: Url, reference: str) -> bytes:
         try:

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from actors.encoding import decode_input, measure, resize
 from actors.errors import InputError, Problem
+from actors.ingredients import Ingredient, InputFile, InputImages, Parent
 from actors.input_files import InputFiles
 from actors.models.model import ModelInfo
 from actors.models.tasks import UPSCALE
 from actors.orders import Assignment, Refusal, misfit_size
-from actors.records import Batch, ImageRequest, InputFile, InputImages
+from actors.records import Batch, ImageRequest
 from actors.settings import MAX_SIDE
 
 THREADS = 4
@@ -31,7 +32,7 @@ class _Key(NamedTuple):
     """One file, as one request wants it: images of a row, and often of a table, share it."""
 
     name: str
-    file: InputFile
+    file: Ingredient
     width: int
     height: int
 
@@ -49,14 +50,21 @@ class InputReader:
         self._ahead: dict[_Key, Future[tuple[Picture, str]]] = {}
 
     def measured(self, assignment: Assignment) -> Assignment:
-        """The assignment with the sizes of upscaled images, which follow from their inputs and decide the batches."""
+        """The assignment with the sizes of upscaled images, which follow from their inputs and decide the batches.
+
+        Those of later stages have theirs: the rows of their parents tell.
+        """
         if self._scale == 1:
             return assignment
-        names = {request.input_files["image"].file for request in assignment.requests}
-        futures = {name: self._measurers.submit(self._size, name) for name in names}
+        files = dict.fromkeys(request.input_files["image"] for request in assignment.requests)
+        futures = {file: self._measurers.submit(self._size, file) for file in files if isinstance(file, InputFile)}
         requests, refused = [], list(assignment.refused)
         for request in assignment.requests:
-            found = futures[request.input_files["image"].file].result()
+            file = request.input_files["image"]
+            if isinstance(file, Parent):
+                requests.append(request)
+                continue
+            found = futures[file].result()
             if not isinstance(found, Problem):
                 width, height = found
                 requests.append(dataclasses.replace(request, width=width, height=height))
@@ -100,11 +108,10 @@ class InputReader:
         return self._readers.submit(self._read, key)
 
     def _read(self, key: _Key) -> tuple[Picture, str]:
-        data = self._files.read(key.file.file)
+        data = self._files.read(key.file)
         sha256 = hashlib.sha256(data).hexdigest()
         if key.file.sha256 not in (None, sha256):
-            message = f"{key.name} {key.file.file} is not what the image was made from: its SHA-256 is {sha256}"
-            raise InputError(Problem("LM1617", message, value=key.file.file, help="put the old file back"))
+            raise InputError(_another(key, sha256))
         try:
             return self._sized(decode_input(data, key.name), key), sha256
         except InputError as error:
@@ -120,10 +127,11 @@ class InputReader:
             pixels = _spread(pixels)
         return resize(pixels, key.width, key.height, exact=key.name == "mask_image")
 
-    def _size(self, name: str) -> tuple[int, int] | Problem:
+    def _size(self, file: InputFile) -> tuple[int, int] | Problem:
         """Of the image that is made from this one."""
+        name = file.name
         try:
-            width, height = (side * self._scale for side in measure(self._files.read(name)))
+            width, height = (side * self._scale for side in measure(self._files.read(file)))
         except InputError as error:
             problem = error.problems[0]
             said = problem.message if problem.code in ("LM1031", "LM1618") else f"image {name}: {problem.message}"
@@ -144,5 +152,12 @@ def _spread(depth: Picture) -> NDArray[np.float32]:
     return spread
 
 
+def _another(key: _Key, sha256: str) -> Problem:
+    message = f"{key.name} {key.file.name} is not what it was: its SHA-256 is {sha256}, should be {key.file.sha256}"
+    of_ours = "`lightmill verify` says what is wrong with the output"
+    action = of_ours if isinstance(key.file, Parent) else "put the old file back"
+    return Problem("LM1617", message, value=key.file.name, help=action)
+
+
 def _unusable(key: _Key, why: str) -> InputError:
-    return InputError(Problem("LM1618", f"{key.name} {key.file.file}: {why}", value=key.file.file, help=_HELP))
+    return InputError(Problem("LM1618", f"{key.name} {key.file.name}: {why}", value=key.file.name, help=_HELP))

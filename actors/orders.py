@@ -1,13 +1,16 @@
 """From an order and the rows of its shard to the images that are to be made, every parameter resolved."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from actors.errors import Problem
+from actors.ingredients import Ingredient, InputFile, Parent
 from actors.models.model import ModelInfo
 from actors.models.tasks import NEEDS, TAKES
+from actors.parents import Row, inherit, orphaned, parent_of
 from actors.recipe import LaneRecipe
-from actors.records import ImageRequest, InputFile, Prompt, ShardOrder, Status, sample_key
+from actors.records import ImageRequest, Prompt, ShardOrder, Status, sample_key
+from actors.settings import MAX_SIDE
 from actors.tables.seeds import derive_seed, follow_seed
 
 
@@ -39,10 +42,19 @@ class Assignment:
     refused: tuple[Refusal, ...]
 
 
-def resolve(order: ShardOrder, prompts: Sequence[Prompt], recipe: LaneRecipe, info: ModelInfo) -> Assignment:
-    """Who is made, who is refused. What a row leaves open is the model's default."""
+def resolve(
+    order: ShardOrder,
+    prompts: Sequence[Prompt],
+    recipe: LaneRecipe,
+    info: ModelInfo,
+    parents: Mapping[str, Row] | None = None,
+) -> Assignment:
+    """Who is made, who is refused. What a row leaves open is the model's default.
+
+    `parents` are the rows of the stage before, of a later stage, by their keys.
+    """
     requests, refused = [], []
-    for found in _images(prompts, recipe, info):
+    for found in _images(prompts, recipe, info, parents):
         if isinstance(found, Refusal):
             refused.append(found)
             continue
@@ -64,18 +76,39 @@ def _asked(order: ShardOrder, key: str) -> bool:
     return order.only is None or key in order.only
 
 
-def _images(prompts: Sequence[Prompt], recipe: LaneRecipe, info: ModelInfo) -> Iterator[ImageRequest | Refusal]:
+def _images(
+    prompts: Sequence[Prompt], recipe: LaneRecipe, info: ModelInfo, parents: Mapping[str, Row] | None
+) -> Iterator[ImageRequest | Refusal]:
+    indices = range(recipe.images_per_prompt)
     for prompt in prompts:
-        problem = prompt.problem or prompt.filtered or _misfit(prompt, info)
-        status: Status = "filtered" if prompt.filtered else "failed"
-        for image_index in range(recipe.images_per_prompt):
-            if problem:
-                yield Refusal(prompt, image_index, recipe.lane, problem, status=status)
+        if parents is None or prompt.problem or prompt.filtered:
+            yield from _of_prompt(prompt, indices, recipe, info)
+            continue
+        for index in indices:
+            row = parents[sample_key(prompt.source_row, index, recipe.lane - 1)]
+            if row["status"] == "ok":
+                parent = parent_of(row)
+                heir = inherit(prompt, parent, recipe.model, info.task)
+                yield from _of_prompt(heir, [index], recipe, info, parent)
             else:
-                yield _request(prompt, image_index, recipe, info)
+                yield Refusal(prompt, index, recipe.lane, orphaned(row), status=row["status"])
 
 
-def _request(prompt: Prompt, image_index: int, recipe: LaneRecipe, info: ModelInfo) -> ImageRequest:
+def _of_prompt(
+    prompt: Prompt, indices: Iterable[int], recipe: LaneRecipe, info: ModelInfo, parent: Parent | None = None
+) -> Iterator[ImageRequest | Refusal]:
+    problem = prompt.problem or prompt.filtered or _misfit(prompt, info)
+    status: Status = "filtered" if prompt.filtered else "failed"
+    for image_index in indices:
+        if problem:
+            yield Refusal(prompt, image_index, recipe.lane, problem, status=status)
+        else:
+            yield _request(prompt, image_index, recipe, info, parent)
+
+
+def _request(
+    prompt: Prompt, image_index: int, recipe: LaneRecipe, info: ModelInfo, parent: Parent | None
+) -> ImageRequest:
     negative, guidance = prompt.negative_prompt, prompt.guidance_scale
     return ImageRequest(
         prompt=prompt,
@@ -90,8 +123,12 @@ def _request(prompt: Prompt, image_index: int, recipe: LaneRecipe, info: ModelIn
         guidance_scale=info.guidance_scale if guidance is None else guidance,
         strength=None if info.strength is None else prompt.strength or info.strength,
         noise_level=_noise_level(prompt, info),
-        input_files={name: InputFile(file) for name in TAKES[info.task] if (file := getattr(prompt, name))},
+        input_files={"image": parent} if parent else _input_files(prompt, info),
     )
+
+
+def _input_files(prompt: Prompt, info: ModelInfo) -> dict[str, Ingredient]:
+    return {name: InputFile(file) for name in TAKES[info.task] if (file := getattr(prompt, name))}
 
 
 def _noise_level(prompt: Prompt, info: ModelInfo) -> int | None:
@@ -112,6 +149,7 @@ def _misfit(prompt: Prompt, info: ModelInfo) -> Problem | None:
         _lacking_input(prompt, info)
         or _no_step(prompt, info)
         or _too_noisy(prompt, info)
+        or _too_large(prompt)
         or misfit_size(prompt.width or info.width, prompt.height or info.height, info)
     )
 
@@ -140,6 +178,15 @@ def _too_noisy(prompt: Prompt, info: ModelInfo) -> Problem | None:
         return None
     message = f"noise_level {level} is more than {info.model} knows, which is {most}"
     return Problem("LM1033", message, value=str(level), help=f"use {most} or less")
+
+
+def _too_large(prompt: Prompt) -> Problem | None:
+    """What the stage before has made cannot be upscaled further. A table's own sizes were looked at before."""
+    width, height = prompt.width or 0, prompt.height or 0
+    if max(width, height) <= MAX_SIDE:
+        return None
+    message = f"upscaled it would be {width}x{height}, over {MAX_SIDE} pixels a side"
+    return Problem("LM1007", message, value=f"{width}x{height}", help="make smaller images in the stage before")
 
 
 def misfit_size(width: int, height: int, info: ModelInfo) -> Problem | None:

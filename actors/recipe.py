@@ -23,6 +23,8 @@ class LaneRecipe:
     """One model's part of a job, as it travels to the workers: small, and without secrets."""
 
     lane: int
+    stage: int | None = None
+    """Of a job with several: which this is. A later one makes something of the images of the lane before."""
     model: ModelSettings
     card: ModelCard | None
     """What was known of the model when the job began."""

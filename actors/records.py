@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from actors.errors import Problem
+from actors.ingredients import Ingredient, InputImages
 
 SCHEMA_VERSION = 1
 """Of every file that lightmill writes. Readers refuse a higher one."""
@@ -63,28 +62,6 @@ class Prompt:
     """Why the job's filter leaves the row out; such a row is promised, too, and becomes a filtered sample."""
 
 
-@dataclass(frozen=True, slots=True)
-class InputFile:
-    """A file that an image is made from, and what it must hold: None where that was never seen."""
-
-    file: str
-    sha256: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputImages:
-    """What the files of a request hold, sized for it."""
-
-    image: NDArray[np.uint8]
-    """`[height, width, 3]`, RGB: of the image that is made, or a quarter of that where it is upscaled."""
-    mask_image: NDArray[np.uint8] | None = None
-    """`[height, width]`: what is white is made anew."""
-    depth_map: NDArray[np.float32] | None = None
-    """`[height, width]`, from 0 to 1: what is bright is near."""
-    sha256: Mapping[str, str]
-    """Of the files, by the names of the fields above."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
     """One image to be made: a prompt, which of its images, and every parameter, resolved."""
@@ -103,7 +80,7 @@ class ImageRequest:
     strength: float | None = None
     """None where the task has none; so is `noise_level`."""
     noise_level: int | None = None
-    input_files: Mapping[str, InputFile] = field(default_factory=dict)
+    input_files: Mapping[str, Ingredient] = field(default_factory=dict)
     """By the names of `InputImages`."""
     input_images: InputImages | None = field(default=None, compare=False, repr=False)
     """None until the files are read, right before the request goes on the device."""
@@ -144,6 +121,8 @@ class ShardOrder:
     """The shard itself was tried too often: all its images are failed samples, for this reason."""
     only: frozenset[str] | None = None
     """Make these images and no others (`retry`); None: all."""
+    parents: Shard | None = None
+    """Of a later stage: the shard of the stage before, committed, of whose images these are made."""
 
 
 @dataclass(frozen=True, slots=True)

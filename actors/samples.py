@@ -9,6 +9,7 @@ from typing import Any
 
 from actors.errors import Problem
 from actors.imprint import ALGORITHMIC, COMPOSITE, TRAINED
+from actors.ingredients import Ingredient, InputFile, Parent
 from actors.models.model import Images, ModelInfo
 from actors.orders import Refusal
 from actors.records import SAMPLE_SCHEMA, SCHEMA_VERSION, ImageRequest, Prompt, Shard, Status, carried_name
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 class SampleRows:
     """Makes the rows of one attempt at a shard: what they have in common is put together once."""
 
-    def __init__(self, info: ModelInfo, shard: Shard, attempt: str, worker: str) -> None:
+    def __init__(self, info: ModelInfo, shard: Shard, attempt: str, worker: str, stage: int | None = None) -> None:
         self._common: Mapping[str, Any] = {
             **dict.fromkeys(SAMPLE_SCHEMA.names),
             "schema_version": SCHEMA_VERSION,
@@ -37,6 +38,7 @@ class SampleRows:
             "dtype": info.dtype,
             "threads": info.threads,
             "device": info.device,
+            "stage": stage,
             "shard": shard.index,
             "attempt": attempt,
             "worker": worker,
@@ -88,7 +90,7 @@ class SampleRows:
     def _source_type(self, request: ImageRequest) -> str:
         if not self._common["scheduler"]:
             return ALGORITHMIC
-        return COMPOSITE if request.input_files else TRAINED
+        return COMPOSITE if any(map(_is_from_outside, request.input_files.values())) else TRAINED
 
     def _of(self, prompt: Prompt, status: Status) -> Row:
         return {
@@ -122,6 +124,7 @@ def _of_request(request: ImageRequest) -> Row:
         "num_inference_steps": request.num_inference_steps,
         "guidance_scale": request.guidance_scale,
         "strength": request.strength,
+        "parents": [one.key for one in request.input_files.values() if isinstance(one, Parent)] or None,
     }
 
 
@@ -140,7 +143,14 @@ def _recipe(of_model: str | None, request: ImageRequest) -> str | None:
 
 
 def _input(request: ImageRequest, name: str, sha256: str) -> Mapping[str, str]:
-    return {"file": request.input_files[name].file, "sha256": sha256}
+    ingredient = request.input_files[name]
+    kind = "file" if isinstance(ingredient, InputFile) else "parent"
+    return {kind: ingredient.name, "sha256": sha256}
+
+
+def _is_from_outside(ingredient: Ingredient) -> bool:
+    """Whether there is something in it that no model made."""
+    return isinstance(ingredient, InputFile) or ingredient.digital_source_type == COMPOSITE
 
 
 @functools.cache

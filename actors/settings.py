@@ -1,6 +1,6 @@
 """The parts of a job file that workers read. Validated once, frozen, and the same everywhere after that."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
 
@@ -87,8 +87,10 @@ Part = Annotated[WeightsSettings, BeforeValidator(_by_name)]
 
 
 class ModelSettings(WeightsSettings):
-    """One entry of `models`: a lane of the job. What is left out is the model's own default."""
+    """One entry of `models` or `stages`: a lane of the job. What is left out is the model's own default."""
 
+    of_images: ClassVar[bool] = False
+    """Whether a model that draws from text makes something of an image instead, where the job does not say."""
     task: Task | None = None
     """Left out: the first of the model's own."""
     config: Part | None = None
@@ -138,6 +140,12 @@ class ModelSettings(WeightsSettings):
             **{f"loras[{number}]": lora for number, lora in enumerate(self.loras)},
             **{f"textual_inversions[{number}]": one for number, one in enumerate(self.textual_inversions)},
         }
+
+
+class LaterSettings(ModelSettings):
+    """An entry of `stages` after the first: it is given the images of the stage before."""
+
+    of_images: ClassVar[bool] = True
 
 
 class EncodingSettings(Settings):

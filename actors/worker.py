@@ -19,8 +19,9 @@ from actors.inputs import InputReader
 from actors.metadata import metadata_file
 from actors.models.loading import load_lane
 from actors.models.model import ModelInfo
-from actors.models.tasks import refuse_without_inputs
+from actors.models.tasks import refuse_as_later, refuse_without_inputs
 from actors.orders import Assignment, resolve
+from actors.parents import read_parents
 from actors.recipe import LaneRecipe
 from actors.records import Beat, ShardOrder, ShardReport
 from actors.samples import SampleRows
@@ -49,10 +50,13 @@ class Worker:
         self._reading = threading.Lock()
         self._stopping = threading.Event()
         self._device = Device(lambda: load_lane(recipe), self._clock, recipe.batch_timeout_seconds)
-        refuse_without_inputs(recipe.model.model, self._device.info.task, recipe.overrides)
+        if recipe.stage:
+            refuse_as_later(recipe.model.model, self._device.info.task)
+        else:
+            refuse_without_inputs(recipe.model.model, self._device.info.task, recipe.overrides)
         self._bucket = open_bucket(recipe.output, recipe.storage, wanted=self._is_wanted)
         references = References(recipe.table.identity.uri, recipe.inputs.allow)
-        files = InputFiles(references, recipe.storage, self._is_wanted)
+        files = InputFiles(references, self._bucket, recipe.storage, self._is_wanted)
         self._inputs = InputReader(files, self._device.info)
         self._carried = _carried(recipe)
         self._reader = _reader(recipe, references)
@@ -80,7 +84,7 @@ class Worker:
         crash.point("worker.start")
         attempt = uuid.uuid4().hex[:12]
         _log.info("shard %d, attempt %s: begun", order.shard.index, attempt)
-        rows = SampleRows(self._device.info, order.shard, attempt, self._name)
+        rows = SampleRows(self._device.info, order.shard, attempt, self._name, self._recipe.stage)
         with self._clock.measure("other"), self._writer(order, attempt) as writer:
             assignment = self._read(order)
             with self._turn:
@@ -98,7 +102,8 @@ class Worker:
         shard = order.shard
         with self._reading, self._clock.measure("read"):
             prompts = self._reader.read(shard.lane, shard.start, shard.stop)
-            return self._inputs.measured(resolve(order, prompts, self._recipe, self._device.info))
+            parents = read_parents(self._bucket, order.parents) if order.parents else None
+            return self._inputs.measured(resolve(order, prompts, self._recipe, self._device.info, parents))
 
     def _is_wanted(self) -> bool:
         return not self._stopping.is_set()

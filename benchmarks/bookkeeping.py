@@ -39,12 +39,12 @@ from jobs import index
 from jobs.catalog import Catalog
 from jobs.commit import Committer
 from jobs.driver import Driver, Work
+from jobs.events import Beaten, Event, Made, Ready
 from jobs.lanes import lane_recipes
 from jobs.lease import Lease
 from jobs.manifest import Manifest
 from jobs.order import RunOrder
 from jobs.plan import Plan
-from jobs.pool import Beaten, Event, Made, Ready
 from jobs.promise import make_promise
 from jobs.spec import JobSpec
 from jobs.status import Progress

@@ -24,6 +24,7 @@ WEIGHTS = frozenset({"mirror", "config", "tokenizer", "vae", "loras", "textual_i
 """Fields of a model that say where more of it is."""
 EXAMPLE_OF_JSON = """write it as JSON, such as LIGHTMILL_OVERRIDES='["seed", "width"]'"""
 CARD_SUFFIXES = (".yaml", ".yml")
+LANES = ("models", "stages")
 PATHS = ("prompts", "output", "block_list")
 NEEDED = ("prompts", "output", "model")
 
@@ -79,8 +80,9 @@ def _read(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
         )
     folder = path.absolute().parent
     document = _relative_to(folder, document)
-    if isinstance(document.get("models"), list):
-        document["models"] = [_model_relative_to(folder, entry) for entry in document["models"]]
+    for lanes in LANES:
+        if isinstance(document.get(lanes), list):
+            document[lanes] = [_model_relative_to(folder, entry) for entry in document[lanes]]
     return document, root
 
 
@@ -139,16 +141,17 @@ def _top_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_model_flags(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in flags.items() if name in OF_A_MODEL}
-    models = values.get("models") or [{}]
+    kind = "stages" if values.get("stages") else "models"
+    models = values.get(kind) or [{}]
     if not given or not isinstance(models, list):
         return values
-    if len(models) > 1:
+    if len(models) > 1 or kind == "stages":
         name = "--" + next(iter(given)).replace("_", "-")
         raise UsageError(
             Problem(
                 "LM1103",
-                f"{name} does not say which of the job's {len(models)} models it is for",
-                help="set it in the job file, under that model",
+                f"{name} does not say which of the job's {len(models)} {kind} it is for",
+                help=f"set it in the job file, under that {kind[:-1]}",
             )
         )
     first = models[0] if isinstance(models[0], dict) else {}
@@ -157,7 +160,8 @@ def _with_model_flags(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[
 
 def _refuse_gaps(values: Mapping[str, Any]) -> None:
     """Without a job file, flags have to say what a job cannot do without."""
-    missing = [f"--{name}" for name in NEEDED if not values.get("models" if name == "model" else name)]
+    given = {**values, "model": values.get("models") or values.get("stages")}
+    missing = [f"--{name}" for name in NEEDED if not given.get(name)]
     if missing:
         listed = ", ".join(missing)
         raise UsageError(Problem("LM1103", f"missing: {listed}", help=f"add {listed}, or name a job file (JOB.yaml)"))

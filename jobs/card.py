@@ -19,6 +19,10 @@ BOUNDS = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7,
 """The hub's size categories run from one bound to the next."""
 ROWS = "metadata/*.parquet"
 """What a loader gets where there are too many tars to name: every row, exactly once, and no picture."""
+STAGES = """
+Each stage made its images of those of the stage before: `parents` in a row names the image by its key, and only the
+images of the last stage are the end of the way.
+"""
 MODEL = ["model", "model_revision", "model_license", "model_tier", "weights_sha256"]
 
 
@@ -33,7 +37,7 @@ def _model(bucket: Bucket, manifest: Manifest, lane: int) -> Mapping[str, Any]:
     """What the first row of a lane says of its model; nothing where the lane has no rows."""
     shards = manifest.plan.lane_shards(lane)
     if not shards:
-        return {"model": manifest.spec.models[lane].model}
+        return {"model": manifest.spec.lanes[lane].model}
     table = metadata.read_metadata(bucket.get(metadata.key(manifest.plan.shard(shards.start)))).table
     first: Mapping[str, Any] = table.select(MODEL).slice(0, 1).to_pylist()[0]
     return first
@@ -74,10 +78,10 @@ def _body(manifest: Manifest, totals: Totals, lanes: Sequence[Mapping[str, Any]]
 {totals.ok:,} images made from a table of {manifest.rows:,} prompts; {totals.failed:,} failed and {totals.filtered:,} \
 were filtered. Every promised image is one row of `metadata/*.parquet`, also where there is no picture, with the reason.
 
-| lane | model | rows | licence | tier | SHA-256 of the weights |
+| {"stage" if spec.stages else "lane"} | model | rows | licence | tier | SHA-256 of the weights |
 |---|---|---|---|---|---|
 {models}
-
+{STAGES if spec.stages else ""}
 Made by lightmill {manifest.versions.get("lightmill", "?")}, seed {spec.seed}, {each} per prompt, \
 {spec.encoding.format}. Prompts: `{manifest.table.uri}`.
 

@@ -68,7 +68,7 @@ def _batches(
     use = use_columns(source.schema.names, spec.columns, spec.overrides)
     routed = use.overrides.get("model")
     references = References(source.identity.uri, spec.inputs.allow)
-    parser = RowParser(use, references, tuple(model.model for model in spec.models), prompt_filter)
+    parser = RowParser(use, references, tuple(model.model for model in spec.lanes), prompt_filter)
     most = SAMPLED_ROWS if mode == "sample" else None
     for batch in stream(source, spec.storage, _choice(source, mode), most):
         yield [
@@ -108,5 +108,5 @@ def _repeated(source: TableSource, spec: JobSpec, suspects: frozenset[int]) -> d
 
 
 def _token_counters(spec: JobSpec) -> tuple[TokenCounter, ...]:
-    models = dict.fromkeys(model.model for model in spec.models if model.prompt_encoding == "plain")
+    models = dict.fromkeys(model.model for model in spec.lanes if model.prompt_encoding == "plain")
     return tuple(counter for model in models if (counter := open_token_counter(model)))

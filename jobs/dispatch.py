@@ -1,12 +1,14 @@
 """Dispatch: which shard goes out next, and what is known of those that came back broken."""
 
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from actors.errors import LightmillError, Problem, RunError, StorageError
 from actors.records import Shard, ShardOrder
+from jobs.catalog import Catalog
 from jobs.plan import Plan
+from jobs.queue import Queue
 from jobs.retry import Rework
 
 STRIKES = 3
@@ -27,38 +29,37 @@ class Trouble:
 
 
 class Dispatch:
-    """Hands out each pending shard once, and again when it comes back unmade.
-
-    Pending shards are found lazily and only those that broke are remembered, so memory does not grow with the job.
-    """
+    """Hands out each shard that is not committed once, and again when it comes back unmade. One that is made of the
+    images of another goes out when that is committed, and not before."""
 
     def __init__(
-        self,
-        plan: Plan,
-        pending: dict[int, Iterator[int]],
-        max_attempts: int,
-        rework: Mapping[int, Rework] | None = None,
+        self, plan: Plan, catalog: Catalog, max_attempts: int, rework: Mapping[int, Rework] | None = None
     ) -> None:
         self._plan = plan
-        self._pending = pending
         self._max_attempts = max_attempts
         self._rework = rework
-        self._returned: dict[int, deque[int]] = {lane: deque() for lane in pending}
+        self._queues = [Queue(plan, catalog, lane) for lane in range(len(plan.lane_rows))]
         self._trouble: dict[int, Trouble] = {}
 
+    def waiting(self, lane: int) -> int:
+        """How many shards of this lane could be made now, and are in nobody's hand."""
+        return self._queues[lane].size
+
     def next(self, lane: int) -> ShardOrder | None:
-        """The next shard of this lane to be made, or None while there is none: one may still come back."""
-        returned = self._returned[lane]
-        index = returned.popleft() if returned else next(self._pending[lane], None)
+        """The next shard of this lane to be made, or None while there is none: one may still come."""
+        index = self._queues[lane].take()
         return None if index is None else self._order(self._plan.shard(index))
 
     def made(self, index: int) -> None:
-        """Forget the troubles of a shard that is committed."""
+        """The shard is committed, and the catalog knows: its troubles are over, and what is made of it may be made."""
         self._trouble.pop(index, None)
+        children = self._plan.children(index)
+        if children is not None:
+            self._queues[self._plan.shard(children).lane].open(children)
 
     def give_back(self, shard: Shard) -> None:
         """The shard was not begun, or was dropped on purpose: no fault of its own."""
-        self._returned[shard.lane].appendleft(shard.index)
+        self._queues[shard.lane].put_first(shard.index)
 
     def struck(self, shard: Shard, announced: Iterable[str]) -> None:
         """A worker died or hung while it had the shard, with these images on its device or about to be.
@@ -74,7 +75,7 @@ class Dispatch:
             trouble.deaths += 1
         if trouble.deaths >= 2 * UNEXPLAINED * self._max_attempts:
             raise RunError(_deadly(shard, trouble.deaths))
-        self._returned[shard.lane].append(shard.index)
+        self._queues[shard.lane].put(shard.index)
 
     def broke(self, shard: Shard, error: LightmillError) -> None:
         """A worker could not do the shard, and said so. After `max_attempts` its images are failed rows.
@@ -87,13 +88,15 @@ class Dispatch:
         most = self._max_attempts - isinstance(error, StorageError)
         if trouble.attempts > most:
             raise error
-        self._returned[shard.lane].append(shard.index)
+        self._queues[shard.lane].put(shard.index)
 
     def _order(self, shard: Shard) -> ShardOrder:
         only = self._rework[shard.index].keys if self._rework is not None else None
+        before = self._plan.parents(shard.index)
+        parents = None if before is None else self._plan.shard(before)
         trouble = self._trouble.get(shard.index)
         if trouble is None:
-            return ShardOrder(shard=shard, only=only)
+            return ShardOrder(shard=shard, only=only, parents=parents)
         condemned = {key: _killer(deaths) for key, deaths in trouble.strikes.items() if deaths >= STRIKES}
         return ShardOrder(
             shard=shard,
@@ -101,6 +104,7 @@ class Dispatch:
             condemned=condemned,
             verdict=self._verdict(trouble),
             only=only,
+            parents=parents,
         )
 
     def _verdict(self, trouble: Trouble) -> Problem | None:

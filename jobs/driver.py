@@ -1,7 +1,6 @@
 """Driver: hands shards to workers until every one is committed."""
 
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,19 +12,18 @@ from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardReport
 from jobs.catalog import Catalog
 from jobs.commit import Committer, DataMissing
+from jobs.crew import Crew
 from jobs.dispatch import Dispatch, suspects_of
+from jobs.events import Beaten, Broke, Died, Event, Made, Ready
 from jobs.leash import Leash
 from jobs.plan import Plan
-from jobs.pool import Beaten, Broke, Died, Event, Made, Ready, WorkerPool
+from jobs.pool import WorkerPool
 from jobs.retry import Rework
 from jobs.seat import Seat
 from jobs.status import Progress
 
 _log = logging.getLogger(__name__)
 
-IN_HAND = 2
-"""Shards a worker has at once: one denoising, one uploading or being committed. So many are lost, at most, when it or
-the driver dies."""
 COMMITTERS = 4
 STILLBORN = 3
 """Workers of a lane that die in a row while they load their model, after which the job is given up."""
@@ -61,13 +59,9 @@ class Driver:
         self._pool = pool
         self._progress = progress
         self._leash = leash
-        lanes = range(len(work.recipes))
-        pending = {lane: work.catalog.pending(work.plan.lane_shards(lane)) for lane in lanes}
-        self._dispatch = Dispatch(work.plan, pending, work.max_attempts, work.rework)
-        self._left = {lane: sum(1 for _ in work.catalog.pending(work.plan.lane_shards(lane))) for lane in lanes}
-        """Shards of each lane that are neither committed nor in anybody's hand."""
-        self._seats: dict[str, Seat] = {}
-        self._stillborn = dict.fromkeys(lanes, 0)
+        self._dispatch = Dispatch(work.plan, work.catalog, work.max_attempts, work.rework)
+        self._crew = Crew(pool, self._dispatch, work.recipes, work.workers, self._say)
+        self._stillborn = dict.fromkeys(range(len(work.recipes)), 0)
         self._committing: dict[int, Seat] = {}
         self._committed: SimpleQueue[tuple[ShardReport, Future[ShardHeader]]] = SimpleQueue()
         self._unheard: StorageError | None = None
@@ -86,58 +80,34 @@ class Driver:
                     if not told:
                         self._pool.stop()
                         self._progress.state, told = "stopping", True
-                    if not self._committing and not any(seat.has_begun for seat in self._seats.values()):
+                    if not self._committing and not any(seat.has_begun for seat in self._crew.seats.values()):
                         if self._unheard:
                             raise self._unheard
                         return
                 else:
-                    self._recruit()
-                    self._hand_out()
+                    self._crew.employ()
+                    self._progress.workers_wanted = len(self._crew.seats)
                 for event in self._pool.poll(POLL_SECONDS):
                     self._take(event, committers)
                 self._settle()
+                self._progress.workers = self._crew.ready
                 self._progress.heartbeat(self._leash.status)
 
     def _say(self, text: str) -> None:
         _log.info(text)
         self._leash.say(text)
 
-    def _recruit(self) -> None:
-        for lane, recipe in enumerate(self._work.recipes):
-            seated = sum(seat.lane == lane for seat in self._seats.values())
-            in_hand = sum(len(seat.announced) for seat in self._seats.values() if seat.lane == lane)
-            for _ in range(min(self._work.workers[lane], self._left[lane] + in_hand) - seated):
-                self._seats[self._pool.start(recipe)] = Seat(lane)
-        self._progress.workers_wanted = len(self._seats)
-
-    def _hand_out(self) -> None:
-        """First everyone one shard, then everyone a second, so that near the end nobody queues while another idles."""
-        seated = Counter(seat.lane for seat in self._seats.values())
-        for depth in range(IN_HAND):
-            for worker, seat in self._seats.items():
-                enough = self._left[seat.lane] >= (seated[seat.lane] if depth else 1)
-                if seat.ready and seat.in_hand == depth and enough:
-                    self._assign(worker, seat)
-
-    def _assign(self, worker: str, seat: Seat) -> None:
-        order = self._dispatch.next(seat.lane)
-        if order is not None:
-            self._left[seat.lane] -= 1
-            seat.announced[order.shard.index] = None
-            self._pool.assign(worker, order)
-
     def _take(self, event: Event, committers: ThreadPoolExecutor) -> None:
         match event:
             case Ready(worker, info):
-                seat = self._seats[worker]
+                seat = self._crew.seats[worker]
                 seat.ready = True
                 self._stillborn[seat.lane] = 0
                 self._progress.running()
-                self._progress.workers = sum(seat.ready for seat in self._seats.values())
                 self._say(f"worker {worker} is ready: {info.model} on {info.device}")
             case Beaten(worker, shard, beat):
-                if shard.index in self._seats[worker].announced:
-                    self._seats[worker].announced[shard.index] = beat.announced
+                if shard.index in self._crew.seats[worker].announced:
+                    self._crew.seats[worker].announced[shard.index] = beat.announced
                     self._progress.making(shard.index, beat.done, beat.failed)
             case Made(worker, report):
                 self._made(worker, report, committers)
@@ -148,7 +118,7 @@ class Driver:
 
     def _made(self, worker: str, report: ShardReport, committers: ThreadPoolExecutor) -> None:
         """Commit the first attempt of a shard that is finished, and no later one."""
-        index, seat = report.shard.index, self._seats[worker]
+        index, seat = report.shard.index, self._crew.seats[worker]
         if index not in seat.announced:
             self._say(f"shard {index} came once more, in attempt {report.attempt}, which is dropped")
             return
@@ -176,7 +146,7 @@ class Driver:
                 header = future.result()
             except DataMissing as error:
                 self._say(str(error))
-                self._retry(shard, error)
+                self._dispatch.broke(shard, error)
                 continue
             except LightmillError as error:
                 if not self._is_given_up(error):
@@ -200,9 +170,9 @@ class Driver:
     def _broke(self, worker: str, shard: Shard | None, error: LightmillError) -> None:
         if shard is None:  # the model cannot be loaded, and will not be next time
             raise error
-        if shard.index not in self._seats[worker].announced:
+        if shard.index not in self._crew.seats[worker].announced:
             return  # it was made before
-        del self._seats[worker].announced[shard.index]
+        del self._crew.seats[worker].announced[shard.index]
         if self._is_given_up(error):
             self._give_back(shard)
             return
@@ -210,24 +180,18 @@ class Driver:
         self._say(f"worker {worker} could not make shard {shard.index}: {error}")
         if isinstance(error, InputError):
             raise error
-        self._retry(shard, error)
+        self._dispatch.broke(shard, error)
 
     def _is_given_up(self, error: LightmillError) -> bool:
         """Whether this is what comes of a stop: then a store that is away is waited for no longer."""
         return isinstance(error, Stopped) or (isinstance(error, StorageError) and self._leash.stopping.is_set())
 
     def _give_back(self, shard: Shard) -> None:
-        self._left[shard.lane] += 1
         self._dispatch.give_back(shard)
         self._progress.dropped(shard.index)
 
-    def _retry(self, shard: Shard, error: LightmillError) -> None:
-        self._dispatch.broke(shard, error)
-        self._left[shard.lane] += 1
-
     def _died(self, worker: str, reason: str) -> None:
-        seat = self._seats.pop(worker)
-        self._progress.workers = sum(other.ready for other in self._seats.values())
+        seat = self._crew.seats.pop(worker)
         self._say(f"worker {worker} died with {len(seat.announced)} shards in hand: {reason}")
         if not seat.ready:
             self._stillborn[seat.lane] += 1
@@ -237,7 +201,6 @@ class Driver:
         for index, announced in seat.announced.items():
             shard = self._work.plan.shard(index)
             self._progress.dropped(index)
-            self._left[shard.lane] += 1
             if index in struck:
                 self._dispatch.struck(shard, announced or ())
             else:

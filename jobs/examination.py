@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from actors.errors import InputError, Problem
 from actors.models.facts import ModelFacts
-from actors.models.tasks import refuse_without_inputs
 from actors.settings import ModelSettings
 from actors.tables.prompt_filter import read_block_list
 from actors.tables.source import TableSource, open_source
@@ -14,6 +13,7 @@ from jobs.checks import check_rows, refuse_bad
 from jobs.order import CheckMode
 from jobs.policy import breaches, unknowns
 from jobs.spec import JobSpec
+from jobs.stages import refuse_task, sized
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def _models(
     facts: list[ModelFacts] = []
     problems: list[Problem] = []
     notes: list[Problem] = []
-    for settings in spec.models:
+    for lane, settings in enumerate(spec.lanes):
         try:
             problems += breaches(spec.policy, settings)
             notes += unknowns(spec.policy, settings)
@@ -80,8 +80,10 @@ def _models(
         try:
             known = look(settings) if look else None
             facts += [known] if known else []
-            task = known.task if known else settings.task or "text-to-image"
-            refuse_without_inputs(settings.model, task, spec.overrides)
+            refuse_task(spec, lane, known)
         except InputError as error:
             problems += error.problems
-    return facts, problems, notes
+    try:
+        return (sized(facts, spec) if len(facts) == len(spec.lanes) else facts), problems, notes
+    except InputError as error:
+        return facts, [*problems, *error.problems], notes

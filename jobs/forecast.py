@@ -29,6 +29,8 @@ ROW_BYTES = 200
 class LaneForecast:
     """One model's part."""
 
+    stage: int | None
+    """Of a job with several: which this is."""
     model: str
     task: Task
     rows: int | None
@@ -81,7 +83,7 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
     examined = examine(spec, check, _look)
     source = examined.source
     committed, others = _look_at_output(spec, source.identity, examined.blocked)
-    lanes = 1 if "model" in spec.overrides else len(spec.models)
+    lanes = 1 if "model" in spec.overrides else len(spec.lanes)
     images = source.rows * lanes * spec.images_per_prompt
     shards = lanes * -(-source.rows // spec.rows_per_shard)
     return Forecast(
@@ -90,6 +92,7 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
         shards=shards,
         lanes=tuple(
             LaneForecast(
+                stage=lane if spec.stages else None,
                 model=known.model,
                 task=known.task,
                 rows=None if "model" in spec.overrides else source.rows,
@@ -101,7 +104,7 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
                 license=known.license,
                 tier=known.tier,
             )
-            for known in examined.facts
+            for lane, known in enumerate(examined.facts)
         ),
         bytes=_bytes(spec, examined.facts, images),
         objects=shards + (images if spec.sink == "files" else shards),

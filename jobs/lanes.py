@@ -21,7 +21,7 @@ def default_threads(settings: ModelSettings) -> int:
 
 def most_workers(spec: JobSpec) -> int:
     """For how many workers a Ray of our own must have room."""
-    return sum(_asked(settings) for settings in spec.models)
+    return sum(_asked(settings) for settings in spec.lanes)
 
 
 def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRecipe, ...]:
@@ -29,6 +29,7 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
     return tuple(
         LaneRecipe(
             lane=lane,
+            stage=lane if spec.stages else None,
             model=_as_begun(manifest, lane, settings).model_copy(
                 update={"threads": manifest.threads[lane], "gpus_per_worker": _gpus_per_worker(settings, gpus)}
             ),
@@ -49,7 +50,7 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
             storage=spec.storage,
             batch_timeout_seconds=spec.limits.batch_timeout_seconds,
         )
-        for lane, settings in enumerate(spec.models)
+        for lane, settings in enumerate(spec.lanes)
     )
 
 

@@ -37,7 +37,7 @@ def line_up(outputs: Sequence[Output], prompts: int) -> LineUp:
     columns = [
         (output, lane, {row["id"]: row for row in rows if row["lane"] == lane and row["image_index"] == 0})
         for output, rows in zip(outputs, found, strict=True)
-        for lane in range(len(output[1].spec.models))
+        for lane in range(len(output[1].spec.lanes))
     ]
     texts = {row["id"]: row["prompt"] or "" for rows in reversed(found) for row in rows}
     cells = [[_cell(output[0], rows.get(name)) for output, _, rows in columns] for name in ids]
@@ -74,8 +74,9 @@ def _cell(bucket: Bucket, row: Row | None) -> Pixels | str:
 
 def _heading(manifest: Manifest, lane: int, rows: Sequence[Row], outputs: int) -> list[str]:
     """The model, its rights, and how it was told to draw; of several outputs their names as well."""
-    name = manifest.spec.models[lane].model
-    lines = [PurePath(name).name or name]
+    name = manifest.spec.lanes[lane].model
+    stage = f"stage {lane}: " if manifest.spec.stages else ""
+    lines = [stage + (PurePath(name).name or name)]
     row = next((row for row in rows if row["status"] == "ok"), next(iter(rows), None))
     if row is not None:
         lines.append(f"licence {row['model_license']}, tier {row['model_tier']}")

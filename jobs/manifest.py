@@ -62,7 +62,8 @@ class Manifest(Settings):
     @property
     def plan(self) -> Plan:
         """Which rows make which shard."""
-        return Plan(self.lane_rows, self.spec.rows_per_shard, self.spec.images_per_prompt)
+        spec = self.spec
+        return Plan(self.lane_rows, spec.rows_per_shard, spec.images_per_prompt, staged=bool(spec.stages))
 
     @classmethod
     def load(cls, bucket: Bucket) -> Self | None:
@@ -115,19 +116,25 @@ Cards = Sequence[ModelCard | None]
 
 def cards_of(spec: JobSpec) -> tuple[ModelCard | None, ...]:
     """What is known of each lane's model now. Raises `InputError` (LM1208) for a card that cannot be used."""
-    return tuple(find_card(settings.model) for settings in spec.models)
+    return tuple(find_card(settings.model) for settings in spec.lanes)
 
 
 def promise(spec: JobSpec, cards: Cards, identity: Mapping[str, Any], blocked: Sequence[str] = ()) -> dict[str, Any]:
     """What makes the pictures, their rights and their places, and nothing else. A block list is known by what is in
     it."""
-    fields = {name: value for name, value in spec.dump().items() if name not in FREE | {"models"}}
+    dump = spec.dump()
+    lanes = {name: dump.pop(name) for name in ("models", "stages")}
+    fields = {name: value for name, value in dump.items() if name not in FREE}
     fields["prompt_filter"] |= {"block_list": block_list_sha256(blocked)}
-    models = [
-        {**_bound(model), "card": card.promise() if card else None}
-        for model, card in zip(spec.dump()["models"], cards, strict=True)
-    ]
-    return {**fields, "models": models, "table": dict(identity)}
+    bound = {
+        name: [
+            {**_bound(entry), "card": card.promise() if card else None}
+            for entry, card in zip(entries, cards, strict=True)
+        ]
+        for name, entries in lanes.items()
+        if entries is not None
+    }
+    return {**fields, **bound, "table": dict(identity)}
 
 
 def fingerprint(promised: Mapping[str, Any]) -> str:

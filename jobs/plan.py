@@ -19,6 +19,8 @@ class Plan:
     lane_rows: tuple[int, ...]
     rows_per_shard: int
     images_per_prompt: int
+    staged: bool = False
+    """Whether each lane makes its images of those of the lane before, row by row, and so shard by shard."""
     _first: tuple[int, ...] = field(init=False, repr=False, compare=False)
     """Of each lane, the index of its first shard; then the number of all shards."""
 
@@ -56,6 +58,14 @@ class Plan:
     def shard_of(self, lane: int, row: int) -> Shard:
         """The shard of a row, which is counted within its lane."""
         return self.shard(self._first[lane] + row // self.rows_per_shard)
+
+    def parents(self, index: int) -> int | None:
+        """The shard of whose images this one's are made; None where they are made of the table alone."""
+        return index - self._first[1] if self.staged and index >= self._first[1] else None
+
+    def children(self, index: int) -> int | None:
+        """The shard whose images are made of this one's; None where none are."""
+        return index + self._first[1] if self.staged and index + self._first[1] < self.shards else None
 
     def shard_images(self, index: int) -> int:
         """How many images this shard promises."""

@@ -21,9 +21,10 @@ from actors.errors import LightmillError, Problem, RunError
 from actors.logs import LogFile
 from actors.models.model import ModelInfo
 from actors.recipe import LaneRecipe
-from actors.records import Beat, Shard, ShardOrder, ShardReport
+from actors.records import Shard, ShardOrder, ShardReport
 from actors.storage.opening import open_bucket
 from actors.worker import Worker
+from jobs.events import Beaten, Broke, Died, Event, Made, Ready
 
 CONCURRENCY = 4
 """Calls an actor serves at once: two shards, a ping, and the end of a third shard's upload."""
@@ -35,52 +36,6 @@ LEAVE_SECONDS = 3.0
 _GONE = (RayActorError, WorkerCrashedError)
 """The process is gone, or cannot be reached: what it had goes to another. `RayTaskError` is not among them: that is an
 exception which `Worker` itself raised, and the worker lives on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The worker has loaded its model."""
-
-    worker: str
-    info: ModelInfo
-
-
-@dataclass(frozen=True, slots=True)
-class Beaten:
-    """The worker announced what is on its device."""
-
-    worker: str
-    shard: Shard
-    beat: Beat
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """The worker finished a shard; nothing is committed yet."""
-
-    worker: str
-    report: ShardReport
-
-
-@dataclass(frozen=True, slots=True)
-class Broke:
-    """The worker raised; it lives. `shard` is None where it was its model that could not be loaded."""
-
-    worker: str
-    shard: Shard | None
-    error: LightmillError
-
-
-@dataclass(frozen=True, slots=True)
-class Died:
-    """The worker's process is gone, with these shards."""
-
-    worker: str
-    shards: tuple[Shard, ...]
-    reason: str
-
-
-Event = Ready | Beaten | Made | Broke | Died
 
 
 class WorkerPool(Protocol):
@@ -103,7 +58,7 @@ class WorkerPool(Protocol):
         ...
 
     def end(self, worker: str) -> None:
-        """End the worker's process. No `Died` follows."""
+        """Let go of a worker that has nothing in hand. No `Died` follows."""
         ...
 
     def close(self) -> None:
@@ -189,14 +144,22 @@ class RayPool:
                 member.actor.stop.remote()
 
     def end(self, worker: str) -> None:
-        ray.kill(self._members.pop(worker).actor)
+        self._see_off([self._members[worker]])
 
     def close(self) -> None:
-        leaving = [member.actor.leave.remote() for member in self._members.values() if member.loading is None]
+        self._see_off(list(self._members.values()))
+
+    def _see_off(self, members: list[_Member]) -> None:
+        """End them, once they have put the last lines of their logs."""
+        leaving = [member.actor.leave.remote() for member in members if member.loading is None]
         if leaving:
             ray.wait(leaving, num_returns=len(leaving), timeout=LEAVE_SECONDS)
-        for worker in list(self._members):
-            self.end(worker)
+        for member in members:
+            self._kill(member)
+
+    def _kill(self, member: _Member) -> None:
+        del self._members[member.name]
+        ray.kill(member.actor)
 
     def _frozen(self) -> Iterator[Event]:
         now = time.monotonic()
@@ -206,7 +169,7 @@ class RayPool:
             if member.ping is None or ray.wait([member.ping], timeout=0, fetch_local=False)[0]:
                 member.ping, member.pinged = member.actor.ping.remote(), now
             elif now - member.pinged > self._silence_seconds:
-                self.end(member.name)
+                self._kill(member)
                 reason = f"gave no answer for {self._silence_seconds:.0f} s, so its process was ended"
                 yield Died(member.name, tuple(member.streams.values()), reason)
 

@@ -68,8 +68,8 @@ class Promise:
 
     def _manifest(self, table: PromptTable) -> Manifest:
         spec = self.order.spec
-        lane_rows = tuple(table.lane_rows(lane) for lane in range(len(spec.models)))
-        plan = Plan(lane_rows, spec.rows_per_shard, spec.images_per_prompt)
+        lane_rows = tuple(table.lane_rows(lane) for lane in range(len(spec.lanes)))
+        plan = Plan(lane_rows, spec.rows_per_shard, spec.images_per_prompt, staged=bool(spec.stages))
         return Manifest(
             spec=spec,
             fingerprint=fingerprint(promise(spec, self.cards, asdict(table.identity), self.blocked)),
@@ -77,7 +77,7 @@ class Promise:
             blocked=self.blocked,
             cards=tuple(self.cards),
             lane_rows=lane_rows,
-            threads=tuple(default_threads(settings) for settings in spec.models),
+            threads=tuple(default_threads(settings) for settings in spec.lanes),
             commits=dict(self.commits),
             rows=table.rows,
             images=plan.images,
@@ -97,7 +97,7 @@ class Promise:
             table = source.table()
         if "model" not in spec.overrides:
             return table
-        names = [settings.model for settings in spec.models]
+        names = [settings.model for settings in spec.lanes]
         routed = route(table.located(bucket.url), spec.columns.get("model", "model"), names, spec.storage)
         return replace(routed, files=table.files)
 
@@ -133,7 +133,7 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
 def _commits(order: RunOrder) -> tuple[Commits, tuple[Problem, ...]]:
     """What the models' revisions stand for, or why that cannot be told."""
     try:
-        return look_up(order.spec.models, frozen=order.frozen), ()
+        return look_up(order.spec.lanes, frozen=order.frozen), ()
     except InputError as error:
         return {}, error.problems
 

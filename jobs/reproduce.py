@@ -53,9 +53,10 @@ def reproduce(order: ReproduceOrder, leash: Leash) -> int:
 class Reproducer:
     """Makes images of one output again. One model at a time is in memory."""
 
-    def __init__(self, bucket: Bucket, manifest: Manifest, say: Say) -> None:
+    def __init__(self, bucket: Bucket, manifest: Manifest, lookup: Lookup, say: Say) -> None:
         self._bucket = bucket
         self._manifest = manifest
+        self._lookup = lookup
         self._say = say
         self._recipe: LaneRecipe | None = None
         self._remaker: Remaker | None = None
@@ -68,18 +69,23 @@ class Reproducer:
         """What each of these images, all of which are there, is now, and its bytes. Raises `Stopped`."""
         for _, group in groupby(sorted(rows, key=_setting), key=_setting):
             same = list(group)
-            for row, new, data in self._load(same[0]).remake(same, stopping):
+            for row, new, data in self._load(same[0]).remake(same, stopping, self._parents(same)):
                 finding = compare(self._bucket, row, new, data)
                 if stopping.is_set():  # the stored image may be missing for that alone
                     raise Stopped(Problem("LM1610", "stopped on request", help="run the same command again"))
                 libraries = self._libraries if row["diffusers_version"] else ()
                 yield replace(finding, environment=(*finding.environment, *libraries)), data
 
+    def _parents(self, rows: Sequence[Row]) -> Mapping[str, Row]:
+        """What the images were made of, as it is now."""
+        keys = {key for row in rows for key in row["parents"] or ()}
+        return {row["key"]: row for row in self._lookup.find(keys)} if keys else {}
+
     def _load(self, row: Row) -> Remaker:
         recipe = self._recipe_of(row)
         if self._remaker is None or recipe != self._recipe:
             self._remaker = None  # its weights are to be gone before others come
-            self._recipe, self._remaker = recipe, Remaker(recipe)
+            self._recipe, self._remaker = recipe, Remaker(recipe, self._bucket)
             then, now = row["weights_sha256"], self._remaker.info.weights_sha256
             if then != now:
                 self._say(str(other_weights(recipe.model.model, then, now)))
@@ -119,7 +125,7 @@ def _reproduce(order: ReproduceOrder, leash: Leash) -> dict[str, Any]:
     assert manifest is not None, "whoever gives the order has seen it"
     lookup = Lookup(bucket, manifest, wanted=lambda: not leash.stopping.is_set())
     groups = _named(lookup, order, leash) if order.id is not None else _many(lookup, order.sample)
-    reproducer, tally = Reproducer(bucket, manifest, leash.say), Tally()
+    reproducer, tally = Reproducer(bucket, manifest, lookup, leash.say), Tally()
     without_image = 0
     for rows in groups:
         there = [row for row in rows if row["status"] == "ok"]

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from actors import metadata
 from actors.errors import Problem
+from actors.parents import ORPHANED, parent_key
 from actors.storage.bucket import Bucket, ObjectInfo
 from jobs.catalog import PREFIX
 from jobs.readers import read_all
@@ -41,15 +42,26 @@ def is_lasting(code: str) -> bool:
 def find_failures(bucket: Bucket, only: str) -> Failures:
     """The failed rows of every committed shard; `only` is `failed`, or the error code that they must have.
 
-    Memory grows with the rows that failed, not with the job.
+    Images of a later stage that failed with their parents go the way of these: into vain, or along. Shards are in the
+    order of their stages, so parents come first. Memory grows with the rows that failed, not with the job.
     """
     rework: dict[int, Rework] = {}
     bad_rows: Counter[str] = Counter()
-    for shard, attempt, failed in read_all(bucket.list(PREFIX), lambda info: _read(bucket, info, only)):
-        keys = frozenset(key for key, code in failed if not is_lasting(code))
+    again: set[str] = set()
+    lost: set[str] = set()
+    for shard, attempt, failed in read_all(bucket.list(PREFIX), lambda info: _read(bucket, info)):
+        keys: set[str] = set()
+        for key, code in failed:
+            parent = parent_key(key) if code == ORPHANED else None
+            wanted = only in ("failed", code)
+            if is_lasting(code) or parent in lost:
+                lost.add(key)
+                bad_rows.update([code] if wanted else [])
+            elif wanted or parent in again:
+                keys.add(key)
         if keys:
-            rework[shard] = Rework(keys, attempt)
-        bad_rows.update(code for _, code in failed if is_lasting(code))
+            rework[shard] = Rework(frozenset(keys), attempt)
+            again |= keys
     return Failures(rework, bad_rows)
 
 
@@ -67,10 +79,9 @@ def in_vain(failures: Failures, url: str) -> Problem:
     )
 
 
-def _read(bucket: Bucket, info: ObjectInfo, only: str) -> tuple[int, str, list[tuple[str, str]]]:
-    """The shard, its attempt, and key and error code of each of the rows."""
+def _read(bucket: Bucket, info: ObjectInfo) -> tuple[int, str, list[tuple[str, str]]]:
+    """The shard, its attempt, and key and error code of each of its failed rows."""
     shard = metadata.read_metadata(bucket.get(info.key))
     rows = shard.table.select(["key", "status", "error_code"]).to_pylist()
-    wanted = (row for row in rows if row["status"] == "failed" and only in ("failed", row["error_code"]))
-    failed = [(row["key"], row["error_code"] or "") for row in wanted]
+    failed = [(row["key"], row["error_code"] or "") for row in rows if row["status"] == "failed"]
     return int(PurePosixPath(info.key).stem), shard.header.attempt, failed

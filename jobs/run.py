@@ -17,6 +17,7 @@ from actors.errors import (
     unexpected,
 )
 from actors.logs import LogFile
+from actors.parents import ORPHANED
 from actors.storage.bucket import Bucket
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
 from jobs import card, index
@@ -192,5 +193,5 @@ def _too_many(url: str, totals: Totals, allowed: float) -> Problem:
         "LM1611",
         f"{totals.failed:,} of {totals.images:,} images failed ({totals.failed_share:.1%}), {allowed:.1%} are allowed",
         where=url,
-        help=in_vain if all(map(is_lasting, totals.errors)) else again,
+        help=in_vain if all(is_lasting(code) for code in totals.errors if code != ORPHANED) else again,
     )

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from actors.settings import (
     OVERRIDES,
@@ -10,6 +11,7 @@ from actors.settings import (
     EncodingSettings,
     FilterSettings,
     InputSettings,
+    LaterSettings,
     LimitSettings,
     ModelSettings,
     Override,
@@ -19,6 +21,7 @@ from actors.settings import (
     StorageSettings,
 )
 
+Models = tuple[ModelSettings, ...] | None
 MEANINGFUL = ("prompt", "id", *OVERRIDES)
 """What a column of a table can mean to us."""
 
@@ -39,7 +42,11 @@ class JobSpec(Settings):
     shard_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Images in one shard: what is committed at once, and at most what a dead worker costs. A worker holds 3 kB for
     each until the shard is done, hence the bound."""
-    models: Annotated[tuple[ModelSettings, ...], Field(min_length=1, max_length=100)]
+    stages: Annotated[tuple[ModelSettings, ...], Field(min_length=2, max_length=100)] | None = None
+    """Each makes its images of those of the one before. In the place of `models`."""
+    models: Annotated[tuple[ModelSettings, ...], Field(min_length=1, max_length=100)] | None = Field(
+        None, validate_default=True
+    )
     sink: Sink = "webdataset"
     encoding: EncodingSettings = EncodingSettings()
     checks: CheckSettings = CheckSettings()
@@ -57,12 +64,29 @@ class JobSpec(Settings):
                 raise ValueError(f"named by what they mean: {ours!r} is none of {', '.join(MEANINGFUL)}")
         return columns
 
+    @field_validator("models")
+    @classmethod
+    def _instead_of_stages(cls, models: Models, info: ValidationInfo) -> Models:
+        if models is None and info.data.get("stages", ...) is None:
+            raise PydanticCustomError("missing", "neither models nor stages")
+        if models is not None and info.data.get("stages") is not None:
+            raise ValueError("left out where there are `stages`: a job has the ones or the others")
+        return models
+
     @model_validator(mode="after")
     def _each_row_has_one_lane(self) -> Self:
-        names = [settings.model for settings in self.models]
+        names = [settings.model for settings in self.lanes]
+        if "model" in self.overrides and self.stages:
+            raise ValueError("`models` for an override of `model`: each row goes through all stages")
         if "model" in self.overrides and len(set(names)) < len(names):
             raise ValueError("different models: rows are routed by the model's name, and one is named twice")
         return self
+
+    @property
+    def lanes(self) -> tuple[ModelSettings, ...]:
+        """What each lane of the job is made with: the models, or the stages in their order."""
+        first, *others = self.stages or self.models or ()
+        return (first, *(LaterSettings.model_construct(**dict(one)) if self.stages else one for one in others))
 
     @property
     def rows_per_shard(self) -> int:

@@ -17,6 +17,7 @@ from actors.storage.bucket import Bucket, ObjectInfo
 from jobs import index
 from jobs.catalog import Catalog
 from jobs.clean import data_files, unreferenced
+from jobs.lineage import parent_faults
 from jobs.manifest import Manifest
 from jobs.readers import read_all
 
@@ -121,6 +122,7 @@ def _check(bucket: Bucket, manifest: Manifest, shard: Shard, infos: list[ObjectI
     if not faults:
         for file in found.header.files:
             faults += _file_faults(bucket, file, [row for row in rows if row["file"] == file.file])
+        faults += parent_faults(bucket, manifest.plan, shard, rows)
     orphans = unreferenced(infos, found.header)
     size = sum(file.bytes for file in found.header.files)
     numbers = [row["source_row"] for row in rows] if not faults else []

@@ -102,11 +102,12 @@ def undisturbed(file: Path) -> Mapping[str, str]:
     """The SHA-256 of every image by its key, as a run makes them in this process in one go, without drills."""
     spec = load(file)
     single = WorkerSettings(max=1)  # transformers cannot load two models at once in one process
-    models = tuple(
-        one.model_copy(update={"model": without_drills(one.model), "workers": single}) for one in spec.models
+    kind = "stages" if spec.stages else "models"
+    calm_ones = tuple(
+        one.model_copy(update={"model": without_drills(one.model), "workers": single}) for one in getattr(spec, kind)
     )
     with tempfile.TemporaryDirectory() as folder:
-        calm = spec.model_copy(update={"models": models, "output": f"{folder}/out"})
+        calm = spec.model_copy(update={kind: calm_ones, "output": f"{folder}/out"})
         leash = drive(calm)
         assert leash.ends[-1][0] in (0, 4), leash.errors
         return dict(duckdb.sql(f"select key, sha256 from '{folder}/out/metadata/*.parquet'").fetchall())

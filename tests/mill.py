@@ -67,14 +67,15 @@ def make_job(folder: Path, rows: list, *, output: str | None = None, model: str 
     table.write_text("".join(json.dumps(row if isinstance(row, dict) else {"prompt": row}) + "\n" for row in rows))
     settings = {"width": 32, "height": 32, "batch_size": 4, "workers": {"min": 2, "max": 2}}
     settings |= {name: fields.pop(name) for name in list(fields) if name in ModelSettings.model_fields}
-    models = fields.pop("models", [{"model": model, **settings}])
+    kind = "stages" if "stages" in fields else "models"
+    models = fields.pop(kind, [{"model": model, **settings}])
     if "model" not in fields.get("overrides", ()):  # whose rows name the models as they stand here
         models = [{**one, "model": with_journal(one["model"], journal)} for one in models]
     document = {
         "prompts": str(table),
         "output": output or str(folder / "out"),
         "shard_size": 20,
-        "models": models,
+        kind: models,
         "limits": {"max_failed_share": 1.0},
         **fields,
     }

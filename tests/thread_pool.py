@@ -13,7 +13,7 @@ from actors.errors import LightmillError
 from actors.recipe import LaneRecipe
 from actors.records import Beat, Shard, ShardOrder, ShardReport
 from actors.worker import Worker
-from jobs.pool import Beaten, Broke, Died, Event, Made, Ready
+from jobs.events import Beaten, Broke, Died, Event, Made, Ready
 
 Fate = Literal["deliver", "kill", "kill after", "freeze", "delay"]
 """Of an item that a worker yields. `kill`: the worker dies with it; `kill after`: when it is delivered. `freeze`: as

@@ -116,7 +116,7 @@ def _is_built_in(facts: ModelFacts) -> bool:
 
 
 def _of_card(settings: ModelSettings, card: ModelCard) -> ModelFacts:
-    task = settings.task or card.tasks[0]
+    task = _task(settings, card.tasks[0])
     class_for(settings.model, card.pipeline, task)
     width, height = card.sizes[0]
     knows_them = not card.silent_on(settings)
@@ -157,7 +157,7 @@ def _of_folder(settings: ModelSettings, folder: Path) -> ModelFacts:
     """What a folder tells, with weights in it or not."""
     index = read_index(folder)
     width, height, multiple = native_size(folder)
-    task = settings.task or own_task(index["_class_name"])
+    task = _task(settings, own_task(index["_class_name"]))
     class_for(settings.model, index["_class_name"], task)
     tokenizer, tokens = widest_tokenizer(folder)
     return ModelFacts(
@@ -172,6 +172,11 @@ def _of_folder(settings: ModelSettings, folder: Path) -> ModelFacts:
         tokenizer=tokenizer,
         prompt_tokens=tokens,
     )
+
+
+def _task(settings: ModelSettings, own: Task) -> Task:
+    """What the job wants of a model that was made for its `own` task."""
+    return settings.task or ("image-to-image" if settings.of_images and own == "text-to-image" else own)
 
 
 def _found_in(facts: ModelFacts, words: ModelSettings) -> ModelFacts:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from actors.errors import InputError, Problem
 from actors.models.kinds import Task
-from actors.settings import ModelSettings, Override
+from actors.settings import MAX_SIDE, ModelSettings, Override
 
 NEEDS: Mapping[Task, tuple[Override, ...]] = {
     "text-to-image": (),
@@ -92,6 +92,19 @@ def refuse_without_inputs(model: str, task: Task, overrides: Iterable[Override])
         )
 
 
+def refuse_as_later(model: str, task: Task) -> None:
+    """Raise `InputError` (LM1211) where a stage is not the first, and its task is not to make one image of another."""
+    if NEEDS[task] != ("image",):
+        able = [name for name, needs in NEEDS.items() if needs == ("image",)]
+        raise InputError(
+            Problem(
+                "LM1211",
+                f"{model} does {task}, and a later stage makes its image of the one before",
+                help=f"say `task:`, of {', '.join(able)}, or use another model",
+            )
+        )
+
+
 def refuse_idle(settings: ModelSettings, task: Task) -> None:
     """Raise `InputError` (LM1210) where the job sets what means nothing to the task."""
     idle = [name for name, tasks in MOVED_BY.items() if getattr(settings, name) is not None and task not in tasks]
@@ -99,3 +112,18 @@ def refuse_idle(settings: ModelSettings, task: Task) -> None:
         message = f"{' and '.join(idle)} of {settings.model} would change nothing: it does {task}"
         tasks = " or ".join(task for name in idle for task in MOVED_BY[name])
         raise InputError(Problem("LM1210", message, help=f"leave it out, or say `task:`, such as {tasks}"))
+
+
+def refuse_idle_columns(task: Task, overrides: Iterable[Override]) -> None:
+    """Raise `InputError` (LM1210) where a column that steers the first of several stages means nothing to its task."""
+    idle = [name for name in overrides if task not in MOVED_BY.get(name, (task,))]
+    if idle:
+        named = " and ".join(idle)
+        message = f"a column for {named} would change nothing: it is for the first stage, which does {task}"
+        raise InputError(Problem("LM1210", message, help=f"say {named} under the later stage, for all rows"))
+
+
+def too_large(model: str, width: int, height: int) -> Problem:
+    """Of a later stage: what it would make of the images before is larger than any image may be."""
+    message = f"{model} would make images of {width}x{height}, over {MAX_SIDE} pixels a side"
+    return Problem("LM1211", message, help="say a smaller `width` and `height` in the first stage")

@@ -47,7 +47,8 @@ def _facts(found: "Forecast", spec: "JobSpec") -> Iterator[tuple[str, str]]:
         rows = "no row names it" if lane.rows == 0 else "the rows that name it"
         rows = rows if lane.rows is None else count(lane.rows, "row")
         task = "" if lane.task == "text-to-image" else f"{lane.task}, "
-        yield "model", f"{lane.model}, {task}{_parameters(lane)}: {rows}"
+        place = "model" if lane.stage is None else f"stage {lane.stage}"
+        yield place, f"{lane.model}, {task}{_parameters(lane)}: {rows}"
         yield "licence", f"{lane.license}; tier {lane.tier}"
         if lane.negative_prompt:
             yield "negative", lane.negative_prompt

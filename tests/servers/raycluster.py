@@ -23,7 +23,7 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(folder: Path) -> Iterator[RayCluster]:
+def ray_cluster(folder: Path, gpus: int = 0) -> Iterator[RayCluster]:
     """Started in the foreground, and ended with everything below it. Nothing is left in the home folder."""
     environment = {
         "RAY_AUTH_MODE": "token",
@@ -36,7 +36,7 @@ def ray_cluster(folder: Path) -> Iterator[RayCluster]:
     command += [
         "--node-ip-address=127.0.0.1",
         "--num-cpus=4",
-        "--num-gpus=0",
+        f"--num-gpus={gpus}",
         "--include-dashboard=false",
         "--object-store-memory=134217728",
     ]

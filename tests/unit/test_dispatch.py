@@ -3,6 +3,7 @@
 import pytest
 
 from actors.errors import Problem, RunError, StorageError
+from jobs.catalog import Catalog
 from jobs.dispatch import STRIKES, UNEXPLAINED, Dispatch, suspects_of
 from jobs.plan import Plan
 from jobs.retry import Rework
@@ -12,7 +13,7 @@ MOST = 3
 
 
 def dispatch(rework=None):
-    return Dispatch(PLAN, {0: iter(range(PLAN.shards))}, MOST, rework)
+    return Dispatch(PLAN, Catalog(PLAN.shards), MOST, rework)
 
 
 def test_each_shard_is_handed_out_once():
@@ -96,7 +97,7 @@ def test_a_shard_that_was_made_is_no_longer_in_trouble():
 
 
 def test_a_retry_asks_for_the_images_it_is_about():
-    todo = Dispatch(PLAN, {0: iter([1])}, MOST, {1: Rework(frozenset({"a"}), "0123")})
+    todo = Dispatch(PLAN, Catalog.all_but({1}, PLAN.shards), MOST, {1: Rework(frozenset({"a"}), "0123")})
     assert todo.next(0).only == {"a"}
 
 

@@ -30,7 +30,7 @@ def test_few_images_exist_at_a_time_and_a_stop_loses_few(tmp_path, monkeypatch):
     painted, paint = [], Device.paint
     monkeypatch.setattr(Device, "paint", lambda self, batch: painted.append(batch) or paint(self, batch))
     stopping = threading.Event()
-    images = Remaker(recipe).remake(rows, stopping)
+    images = Remaker(recipe, open_bucket(spec.output)).remake(rows, stopping)
     made = [next(images)]
     assert len(painted) == AT_ONCE < 20
     stopping.set()

@@ -1,0 +1,53 @@
+"""Events: what a pool of workers reports to the driver."""
+
+from dataclasses import dataclass
+
+from actors.errors import LightmillError
+from actors.models.model import ModelInfo
+from actors.records import Beat, Shard, ShardReport
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker has loaded its model."""
+
+    worker: str
+    info: ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """The worker announced what is on its device."""
+
+    worker: str
+    shard: Shard
+    beat: Beat
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The worker finished a shard; nothing is committed yet."""
+
+    worker: str
+    report: ShardReport
+
+
+@dataclass(frozen=True, slots=True)
+class Broke:
+    """The worker raised; it lives. `shard` is None where it was its model that could not be loaded."""
+
+    worker: str
+    shard: Shard | None
+    error: LightmillError
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The worker's process is gone, with these shards."""
+
+    worker: str
+    shards: tuple[Shard, ...]
+    reason: str
+
+
+Event = Ready | Beaten | Made | Broke | Died
