@@ -58,6 +58,7 @@ def ldm_unet(unet):
     names = {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
     names |= {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2"}
     names |= {"add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2"}
+    names |= {"class_embedding": "label_emb"}  # of the upscaler
     names |= {"mid_block.resnets.0": "middle_block.0", "mid_block.resnets.1": "middle_block.2"}
     names |= {"mid_block.attentions.0": "middle_block.1"}
     for block in range(blocks):

@@ -107,14 +107,12 @@ class Catalogue:
             self._save_vae(path.parent / CARDS[name].vae.file)
         return path
 
-    def other_vae(self):
-        """That which takes the place of the model's own."""
-        return unets.vae(read_json(self.top / "configs" / "sd2-base" / "vae" / "config.json"), seed=1)
-
     def _save_vae(self, path):
+        """That which takes the place of the model's own."""
         path.parent.mkdir(exist_ok=True)
         if not path.exists():
-            torch.save({"state_dict": ldm_vae(self.other_vae())}, path)
+            vae = unets.vae(read_json(self.top / "configs" / "sd2-base" / "vae" / "config.json"), seed=1)
+            torch.save({"state_dict": ldm_vae(vae)}, path)
 
     def _checkpoint(self, folder, suffix):
         path = self.top / f"{folder.name}{suffix}"

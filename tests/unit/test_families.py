@@ -3,6 +3,7 @@
 import functools
 import inspect
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -90,8 +91,9 @@ def inputs_for(task):
     return [InputImages(image=image, mask_image=mask if task == "inpainting" else None, sha256={}) for image in images]
 
 
-def steps_of(card):
-    return min(STEPS, card.num_inference_steps or STEPS)
+def steps_of(card, strength):
+    """So many that the same number are left of them, however little of a picture is painted anew."""
+    return math.ceil(min(STEPS, card.num_inference_steps or STEPS) / (strength or 1))
 
 
 def painted(model, card, checked=True):
@@ -104,7 +106,7 @@ def painted(model, card, checked=True):
             SEED,
             row=row,
             side=SIDE,
-            steps=steps_of(card),
+            steps=steps_of(card, info.strength),
             guidance=info.guidance_scale,
             negative=info.negative_prompt,
             strength=info.strength,
@@ -120,31 +122,50 @@ def painted(model, card, checked=True):
 
 
 @functools.cache
-def as_diffusers_paints(catalogue, name, task):
-    """By a user of diffusers who has read the model's page."""
+def as_diffusers_paints(catalogue, name, task, suffix=""):
+    """By a user of diffusers who has read the model's page, and has its folder or the file with this suffix."""
     card = CARDS[name]
     torch.set_num_threads(1)
-    pipeline_class = getattr(diffusers, class_of(card, task))
-    pipeline = pipeline_class.from_pretrained(str(catalogue.folder(name)), local_files_only=True)
+    pipeline = pipeline_of(catalogue, name, class_of(card, task), suffix)
     pipeline.set_progress_bar_config(disable=True)
     scheduler_class = getattr(diffusers, card.scheduler.name) if card.scheduler else type(pipeline.scheduler)
     options = dict(card.scheduler.arguments) if card.scheduler else {}
     if card.prediction_type in ("epsilon", "v_prediction"):
         options["prediction_type"] = card.prediction_type
     pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config, **options)
-    if card.vae:
-        pipeline.vae = catalogue.other_vae()
+    parameters = inspect.signature(pipeline.__call__).parameters
+    strength = parameters["strength"].default if "strength" in parameters else None
     guidance = "true_cfg_scale" if card.pipeline == "QwenImagePipeline" else "guidance_scale"
     arguments = {
         guidance: card.guidance_scale,
-        "num_inference_steps": steps_of(card),
+        "num_inference_steps": steps_of(card, strength),
         "generator": [torch.Generator().manual_seed(SEED) for _ in PROMPTS],
         **as_text(pipeline, card),
         **as_pictures(task),
     }
-    if "height" in inspect.signature(pipeline_class.__call__).parameters:
+    if "height" in parameters:
         arguments |= {"height": SIDE, "width": SIDE}
     return np.stack([np.asarray(image) for image in pipeline(**arguments).images])
+
+
+def pipeline_of(catalogue, name, kind, suffix):
+    """As diffusers loads it. A file holds the numbers of the folder, but is read itself: how a product is rounded
+    depends on where in memory its factors lie, which is another place in each file."""
+    pipeline_class, folder, vae = getattr(diffusers, kind), catalogue.folder(name), CARDS[name].vae
+    in_folder = pipeline_class.from_pretrained(str(folder), local_files_only=True)
+    if not suffix:
+        return in_folder
+    file = catalogue.checkpoint(name, suffix)
+    in_file = pipeline_class.from_single_file(str(file), config=str(folder), local_files_only=True)
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        if hasattr(in_folder, part):
+            numbers = dict(getattr(in_file, part).named_parameters())
+            assert all(numbers[key].equal(own) for key, own in getattr(in_folder, part).named_parameters())
+    if vae:
+        in_file.vae = diffusers.AutoencoderKL.from_single_file(
+            str(file.parent / vae.file), config=str(folder / "vae"), local_files_only=True
+        )
+    return in_file
 
 
 def class_of(card, task):
@@ -198,7 +219,7 @@ def test_a_model_paints_through_its_card_as_diffusers_does(catalogue, name, suff
     pixels = painted(model, card)
 
     assert_alive(pixels)
-    np.testing.assert_array_equal(pixels, as_diffusers_paints(catalogue, name, card.tasks[0]))
+    np.testing.assert_array_equal(pixels, as_diffusers_paints(catalogue, name, card.tasks[0], suffix))
     info = model.info
     assert (info.model, info.task, (info.width, info.height)) == (name, card.tasks[0], card.sizes[0])
     is_meant = suffix in ("", Path(card.file or "").suffix)  # of another file than its own a card says nothing
@@ -229,7 +250,7 @@ def test_a_checkpoint_beside_the_folder_paints_the_same(catalogue, name, suffix)
     model = load(catalogue, name, suffix, config=config, tokenizer=str(catalogue.folder(name)))
 
     pixels = painted(model, card, checked=False)  # a file has none with it
-    np.testing.assert_array_equal(pixels, as_diffusers_paints(catalogue, name, card.tasks[0]))
+    np.testing.assert_array_equal(pixels, as_diffusers_paints(catalogue, name, card.tasks[0], suffix))
     assert json.loads(model.info.recipe)["config"] == Path(config).name
 
 
