@@ -372,7 +372,7 @@ def test_an_image_of_another_parent_is_a_fault_that_verify_and_reproduce_name(tm
     drive(spec)
     bucket, manifest = opened(spec)
     bucket.delete("metadata/000000000.parquet")
-    plain = manifest.model_dump_json().replace('"fake"', '"fake:natural=1"')
+    plain = manifest.model_dump_json().replace('"model":"fake"', '"model":"fake:natural=1"')
     bucket.put("manifest.json", plain.encode())
     changed = spec.model_copy(
         update={"stages": (spec.stages[0].model_copy(update={"model": "fake:natural=1"}), *spec.stages[1:])}

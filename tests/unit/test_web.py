@@ -9,8 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from actors.errors import InputError, Stopped
+from actors.ingredients import InputFile
 from actors.input_files import InputFiles
 from actors.settings import InputSettings, StorageSettings
+from actors.storage.folder import FolderBucket
 from actors.tables.references import References
 from actors.urls import Url
 from actors.web import NotFetched, Web, is_public
@@ -197,13 +199,13 @@ def test_a_server_must_be_who_it_says_it_is(tmp_path, monkeypatch):
         assert Web(lambda url: True, LIMIT).get(url) == PNG
 
 
-def test_what_a_web_server_does_not_hand_out_is_a_problem_of_its_row(server):
-    files = InputFiles(References("/data/a.csv", [server.url]), StorageSettings())
-    assert files.read(f"{server.url}/cats/a.png") == PNG
+def test_what_a_web_server_does_not_hand_out_is_a_problem_of_its_row(server, tmp_path):
+    files = InputFiles(References("/data/a.csv", [server.url]), FolderBucket(tmp_path), StorageSettings())
+    assert files.read(InputFile(f"{server.url}/cats/a.png")) == PNG
     with pytest.raises(InputError, match=r"LM1618.*/cats/b\.png: the server says 404"):
-        files.read(f"{server.url}/cats/b.png")
+        files.read(InputFile(f"{server.url}/cats/b.png"))
     with pytest.raises(InputError, match=r"LM1031.*the job does not allow that place"):
-        files.read("http://127.0.0.1/cats/a.png")
+        files.read(InputFile("http://127.0.0.1/cats/a.png"))
 
 
 ALLOWED = ["https://a.example.org/cats/", "http://127.0.0.1:8000", "s3://photos/2024/"]
