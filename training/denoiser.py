@@ -16,7 +16,7 @@ from training.pool import load_captions
 from training.text import load_text_encoder, load_tokenizer, tokenize
 
 PREDICTIONS = ("epsilon", "v_prediction")
-PLAN = Plan("denoiser", steps=16000, rate=1.2e-3, warmup=200, cooling=4000, decay=0.998, weight_decay=0.01)
+PLAN = Plan("denoiser", steps=20000, rate=1.2e-3, warmup=200, cooling=6000, decay=0.998, weight_decay=0.01)
 
 _BATCH = 8  # of each core
 _UNCAPTIONED = 0.1
