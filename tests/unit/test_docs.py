@@ -13,8 +13,9 @@ import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from actors.models.card import License, ModelCard
+from actors.models.card import ModelCard
 from actors.models.kinds import Tier
+from actors.models.license import License
 from actors.models.registry import load_card
 from actors.records import SAMPLE_SCHEMA
 from actors.settings import (
