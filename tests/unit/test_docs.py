@@ -24,7 +24,6 @@ from actors.settings import (
     EncodingSettings,
     FilterSettings,
     InputSettings,
-    LimitSettings,
     ModelSettings,
     PolicySettings,
     StorageSettings,
@@ -34,6 +33,7 @@ from actors.settings import (
 from cluster import cli
 from cluster.cli.app import app
 from jobs import index
+from jobs.limits import LimitSettings
 from jobs.spec import JobSpec
 
 ROOT = Path(__file__).parents[2]
