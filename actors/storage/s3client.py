@@ -5,7 +5,6 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from hashlib import sha256
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -19,8 +18,11 @@ from actors.settings import StorageSettings
 from actors.storage.bucket import Fence, Wanted, always
 from actors.storage.patience import REFUSALS, WrongReply, patiently
 from actors.storage.refusals import Request, explain, refuses_checksum
+from actors.storage.signing import hash_once
 
 if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
     from mypy_boto3_s3 import S3Client as Boto3Client
 
 CONNECT_TIMEOUT_SECONDS = 10
@@ -151,9 +153,9 @@ class S3Client:
             return "(not to be had)"
 
 
-def sha256_header(data: bytes | bytearray) -> dict[str, str]:
+def sha256_header(digest: "Hash") -> dict[str, str]:
     """Our own checksum as a header. botocore's is a trailer over TLS, which Ceph 16 and rclone answer with 411."""
-    return {"ChecksumSHA256": b64encode(sha256(data).digest()).decode()}
+    return {"ChecksumSHA256": b64encode(digest.digest()).decode()}
 
 
 def _connect(session: Session, settings: StorageSettings, special: Config | None = None) -> "Boto3Client":
@@ -172,4 +174,6 @@ def _connect(session: Session, settings: StorageSettings, special: Config | None
         s3={} if is_aws else {"addressing_style": "path"},
     )
     config = config.merge(special) if special else config
-    return session.client("s3", endpoint_url=settings.endpoint_url, region_name=region, config=config)
+    client = session.client("s3", endpoint_url=settings.endpoint_url, region_name=region, config=config)
+    hash_once(client)
+    return client
