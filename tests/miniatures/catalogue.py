@@ -121,7 +121,7 @@ class Catalogue:
     def _folder(self, structure, pipeline, checked, pickled):
         if structure == "tiny":
             return tiny_folder()
-        if CARDS.get(structure, CARDS["tiny"]).format == "built_in":
+        if structure in {"demo", "demo-v"}:
             return Path(registry.__file__).with_name(structure)
         folder = self.top / "models" / f"{structure}{'-checked' * checked}{'-pickled' * pickled}"
         if folder.exists():
