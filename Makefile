@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One more than there are cores: tests wait for stores and for Ray as often as they compute.
-PYTEST := $(BIN)/pytest -n 3 --dist loadgroup
+# Five for two cores: tests wait for stores, leases and for Ray more often than they compute.
+PYTEST := $(BIN)/pytest -n 5 --dist loadgroup
 STAMP := $(VENV)/installed
 
 .PHONY: demo test unit check lint format chaos bench clean-venv
