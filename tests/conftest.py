@@ -41,6 +41,12 @@ settings.register_profile("nightly", parent=settings.get_profile("ci"), max_exam
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Long texts are named by their beginning: the names of all tests go back and forth between the processes, and with
+    whole texts of megabytes they were 47 MB for each of them."""
+    return f"{ascii(val[:40])[1:-1]}..." if isinstance(val, (str, bytes)) and len(val) > 100 else None
+
+
 @pytest.fixture(scope="session")
 def rgw() -> Iterator[RgwServer]:
     """Ceph's gateway: strict, strong preconditions."""
