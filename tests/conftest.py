@@ -27,6 +27,8 @@ SEALED = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
+    # Ray gives its workers a niceness of 15: beside other tests they would starve, and be taken for frozen.
+    "RAY_worker_niceness": "0",
 }
 """No model hub, no proxy, and nobody's own cloud account or cluster, in the tests and in their child processes."""
 
