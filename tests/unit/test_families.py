@@ -160,7 +160,7 @@ def pipeline_of(catalogue, name, kind, suffix):
     depends on where in memory its factors lie, which is another place in each file."""
     pipeline_class, folder, vae = getattr(diffusers, kind), catalogue.folder(name), CARDS[name].vae
     if not suffix:
-        return pipeline_class.from_pretrained(str(folder), local_files_only=True)
+        return pipeline_class.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
     file = catalogue.checkpoint(name, suffix)
     in_file = pipeline_class.from_single_file(str(file), config=str(folder), local_files_only=True)
     for part, own in weights_in(folder, pipeline_class).items():
