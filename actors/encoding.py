@@ -25,7 +25,9 @@ MAX_PIXELS = MAX_SIDE * MAX_SIDE
 MAX_INPUT_PIXELS = 64_000_000
 """Of an image from elsewhere: cameras have up to 61 million. Decoded it takes 192 MB."""
 ORIENTATION = 0x0112
-"""Tag of EXIF. From 5 on the picture lies on its side."""
+"""Tag of EXIF."""
+LYING = (5, 6, 7, 8)
+"""Its values where the picture lies on its side."""
 DEEP = ("I", "I;16", "I;16B", "I;16L", "F")
 """Pillow's modes of more than 8 bits."""
 
@@ -58,7 +60,7 @@ def decode_input(data: bytes, name: str) -> NDArray[np.uint8] | NDArray[np.float
 def measure(data: bytes) -> tuple[int, int]:
     """Width and height of an image from elsewhere, as `decode_input` would have them. Raises `InputError`."""
     with _open(data, MAX_INPUT_PIXELS) as image:
-        lies = image.getexif().get(ORIENTATION, 1) >= 5
+        lies = image.getexif().get(ORIENTATION) in LYING
         return (image.height, image.width) if lies else (image.width, image.height)
 
 
@@ -88,7 +90,9 @@ def _open(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
             yield image
     except UnidentifiedImageError as error:
         raise InputError(_undecodable("it is neither WebP nor PNG nor JPEG")) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except InputError:
+        raise
+    except Exception as error:  # bytes of a stranger: EXIF that is damaged has struct.error, TypeError and more
         raise InputError(_undecodable(str(error))) from error
 
 

@@ -113,8 +113,9 @@ class Web:
         return bytes(data)
 
     def _redirected(self, url: Url, answer: HTTPResponse) -> Url:
-        location = urljoin(url.text, answer.headers.get("Location", ""))
+        location = answer.headers.get("Location", "")
         try:
+            location = urljoin(url.text, location)
             target = Url.parse(location)
             allowed = target.scheme != "s3" and self._allows(target)
         except ValueError:

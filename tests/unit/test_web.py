@@ -102,6 +102,7 @@ def test_redirects_are_followed_where_the_job_allows_their_target(server):
         "http://user@127.0.0.1/cats/a.png",
         "file:///etc/passwd",
         "s3://bucket/a.png",
+        "http://[oops/a.png",
         "",
     ],
 )
