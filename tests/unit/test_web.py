@@ -182,6 +182,10 @@ def test_a_number_that_stands_for_this_machine_is_refused(server):
         ("::ffff:169.254.169.254", False),
         ("2002:7f00:1::", False),
         ("64:ff9b::a9fe:a9fe", False),
+        ("::7f00:1", False),
+        ("::5db8:d70e", True),
+        ("fec0::1", False),
+        ("64:ff9b:1::808:808", False),
     ],
 )
 def test_which_addresses_are_public(address, public):
