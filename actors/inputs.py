@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.encoding import decode_input, measure, resize
+from actors.encoding import decode_input, measure
 from actors.errors import InputError, LightmillError, Problem
 from actors.ingredients import Ingredient, InputFile, InputImages, Parent
 from actors.input_files import InputFiles
@@ -27,7 +27,7 @@ from actors.settings import MAX_SIDE
 _log = logging.getLogger(__name__)
 
 THREADS = 4
-"""Each holds one image of full size: 200 MB at most. They are faster than a model that makes something of it."""
+"""They are faster than a model that makes something of what they read."""
 
 Picture = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -117,18 +117,10 @@ class InputReader:
             sha256 = hashlib.sha256(data).hexdigest()
             if key.file.sha256 not in (None, sha256):
                 raise InputError(_another(key, sha256))
-            return self._sized(decode_input(data, key.name), key), sha256
-
-    def _sized(self, pixels: Picture, key: _Key) -> Picture:
-        height, width = pixels.shape[:2]
-        if self._scale > 1 and (width, height) != (key.width, key.height):
-            raise _unusable(key.name, key.file, f"it is {width}x{height}, and was {key.width}x{key.height} before")
-        if key.name == "depth_map":
-            if pixels.min() == pixels.max():
-                why = "all of it is at one depth, from which no model can tell near from far"
-                raise _unusable(key.name, key.file, why)
-            pixels = _spread(pixels)
-        return resize(pixels, key.width, key.height, exact=key.name == "mask_image")
+            if self._scale > 1 and (found := measure(data)) != (key.width, key.height):
+                width, height = found
+                raise _unusable(key.name, key.file, f"it is {width}x{height}, and was {key.width}x{key.height} before")
+            return decode_input(data, key.name, key.width, key.height), sha256
 
     def _size(self, file: InputFile) -> tuple[int, int] | Problem:
         """Of the image that is made from this one."""
@@ -141,13 +133,6 @@ class InputReader:
             message = f"image {file.name}: upscaled it would be {width}x{height}, over {MAX_SIDE} pixels a side"
             return Problem("LM1618", message, value=file.name, help="use a smaller one")
         return misfit_size(width, height, self._info) or (width, height)
-
-
-def _spread(depth: Picture) -> NDArray[np.float32]:
-    """From 0 to 1: 16 bits are more than float16 holds, and pipelines look at the order alone."""
-    values = depth.astype(np.float32)
-    spread: NDArray[np.float32] = (values - values.min()) / (values.max() - values.min())
-    return spread
 
 
 def _another(key: _Key, sha256: str) -> Problem:
