@@ -26,8 +26,8 @@ MAX_PIXELS = MAX_SIDE * MAX_SIDE
 """More than any image of ours has: what claims more is not decoded."""
 MAX_INPUT_PIXELS = 64_000_000
 """Of an image from elsewhere: cameras have up to 61 million. All that are being decoded at a time have no more
-together, which takes 0.3 GB as PNG (0.5 where it has to be turned or converted), 0.65 GB as progressive JPEG and 1 GB as
-WebP (measured)."""
+together, which takes 0.3 GB as PNG (0.5 where it has to be turned or converted), 0.65 GB as progressive JPEG, and 1 GB
+as WebP (measured)."""
 ORIENTATION = 0x0112
 """Tag of EXIF."""
 LYING = (5, 6, 7, 8)
