@@ -66,7 +66,8 @@ class Remaker:
         """
         before = {row["key"]: row for row in rows}
         shard = Shard(rows[0]["shard"], self._recipe.lane, 0, 0)
-        batches = [batch for size, requests in _by_batch_size(rows, parents) for batch in refill(requests, size)]
+        groups = ((size, self._device.counted(requests)) for size, requests in _by_batch_size(rows, parents))
+        batches = [batch for size, requests in groups for batch in refill(requests, size)]
         for start in range(0, len(batches), AT_ONCE):
             for row, data in self._make(shard, batches[start : start + AT_ONCE], stopping):
                 yield before[row["key"]], row, data

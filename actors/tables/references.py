@@ -58,8 +58,9 @@ class References:
         if not why and self._folder.startswith("s3://"):
             return Url.in_store(f"{self._folder}/{reference}")
         if not why:
-            top = Path(self._folder).resolve()
-            path = (top / reference).resolve()
+            # Unlike Path.resolve, which raises where links lead round in a ring: to open that says what it is.
+            top = Path(os.path.realpath(self._folder))
+            path = Path(os.path.realpath(top / reference))
             if path.is_relative_to(top):
                 return path
             why = "a link leads out of the table's folder"

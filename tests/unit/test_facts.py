@@ -47,6 +47,8 @@ def folder(tmp_path):
     write(folder / "model_index.json", INDEX)
     write(folder / "scheduler" / "scheduler_config.json", {})
     write(folder / "tokenizer" / "tokenizer_config.json", {"model_max_length": 77})
+    write(folder / "tokenizer" / "vocab.json", {})
+    write(folder / "tokenizer" / "merges.txt", "")
     write(folder / "unet" / "config.json", {"sample_size": 64})
     write(folder / "vae" / "config.json", FOUR_BLOCKS)
     for part in ("unet", "vae"):
@@ -141,6 +143,9 @@ def test_a_card_for_another_task_is_refused():
         ("scheduler", "scheduler/ (DDIMScheduler)"),
         ("vae/diffusion_pytorch_model.safetensors", "vae/*.safetensors"),
         ("text_encoder/config.json", "text_encoder/config.json"),
+        ("tokenizer/tokenizer_config.json", "tokenizer/tokenizer_config.json"),
+        ("tokenizer/vocab.json", "tokenizer/vocab.json"),
+        ("tokenizer/merges.txt", "tokenizer/merges.txt"),
     ],
 )
 def test_a_folder_that_lacks_a_part_is_refused_with_its_name(folder, gone, said):
@@ -151,6 +156,19 @@ def test_a_folder_that_lacks_a_part_is_refused_with_its_name(folder, gone, said)
 
     assert (problem.code, problem.where) == ("LM1206", str(folder))
     assert problem.message == f"the folder lacks {said}, which its model_index.json names"
+
+
+@pytest.mark.parametrize(
+    "file", [None, "tokenizer.json", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "vocab.txt"]
+)
+def test_a_vocabulary_is_missed_unless_there_is_one_of_any_kind(folder, file):
+    for name in ("vocab.json", "merges.txt"):
+        (folder / "tokenizer" / name).unlink()
+    if file:
+        write(folder / "tokenizer" / file, "")
+        assert describe(folder).prompt_tokens == 77
+    else:
+        assert "the folder lacks tokenizer/tokenizer.json" in problems(folder)[0].message
 
 
 def test_weights_in_several_files_are_missed_one_by_one(folder):
@@ -179,6 +197,7 @@ def test_a_transformer_takes_patches_and_is_made_for_a_megapixel(folder):
     write(folder / "transformer" / "config.json", {"patch_size": 1})
     write(folder / "transformer" / "diffusion_pytorch_model.safetensors", "")
     write(folder / "tokenizer_2" / "tokenizer_config.json", {"model_max_length": 512})
+    write(folder / "tokenizer_2" / "spiece.model", "")
 
     facts = describe(folder)
 

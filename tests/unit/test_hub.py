@@ -11,9 +11,9 @@ import pytest
 from huggingface_hub import constants
 
 from actors.errors import InputError
+from actors.models.cache import cache_folder
 from actors.models.configs import config_folder, named_config, tokenizer_folder
 from actors.models.facts import describe_model, locate_model
-from actors.models.hub import cache_folder
 from actors.models.loading import load_model
 from actors.models.registry import find_card
 from actors.models.revisions import look_up, pinned

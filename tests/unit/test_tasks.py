@@ -286,13 +286,14 @@ def test_inputs_come_from_a_store_and_what_is_missing_there_fails_its_row(tmp_pa
 def test_inputs_come_from_the_web_where_the_job_allows_it_and_are_told_from_later_ones(tmp_path, web):
     path = tmp_path / draw(tmp_path / "a.png", 1)
     web.files |= {"/cats/a.png": path.read_bytes(), "/cats/text.png": b"no picture", "/cats/b.png": "/dogs/b.png"}
-    names = [f"{web.url}/cats/{name}.png" for name in ("a", "gone", "text", "b")] + ["a.png"]
+    # Both of the good ones in one shard: another size of batch moves pictures by a rounding step.
+    names = [f"{web.url}/cats/a.png", "a.png", *(f"{web.url}/cats/{name}.png" for name in ("gone", "text", "b"))]
     columns, inputs = {"image": names, "seed": [7] * 5}, {"allow": [f"{web.url}/cats/"]}
     spec = run(tmp_path, "tiny", columns, ["a fox"] * 5, inputs=inputs, task="image-to-image")
     rows, pixels = made(spec)
-    assert [row["error_code"] for row in rows] == [None, "LM1618", "LM1618", "LM1618", None]
+    assert [row["error_code"] for row in rows] == [None, None, "LM1618", "LM1618", "LM1618"]
     said = ["the server says 404", "neither WebP", "it leads on to"]
-    assert [word for word, row in zip(said, rows[1:4], strict=True) if word not in row["error"]] == []
+    assert [word for word, row in zip(said, rows[2:], strict=True) if word not in row["error"]] == []
     np.testing.assert_array_equal(pixels[0], pixels[1])
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     assert json.loads(rows[0]["recipe"])["inputs"] == {"image": {"file": names[0], "sha256": sha256}}
