@@ -97,11 +97,15 @@ class _Run:
         failures = find_failures(self._bucket, self._order.only)
         if failures.bad_rows:
             self._leash.say(str(in_vain(failures, self._bucket.url)))
-        if not failures.rework:
+        if not failures.rework and not self._lacks_its_end(manifest):
             other = "other " if failures.bad_rows else ""
             return {"message": f"nothing to retry: no {other}committed row is {self._order.only}"}
         index.remove(self._bucket, lease.require)
         return self._make(manifest, lease, Catalog.all_but(failures.rework.keys(), manifest.shards), failures.rework)
+
+    def _lacks_its_end(self, manifest: Manifest) -> bool:
+        """Whether all is made, and a retry was stopped before it said so."""
+        return Catalog.read(self._bucket, manifest.shards).complete and index.read_totals(self._bucket) is None
 
     def _make(
         self,
