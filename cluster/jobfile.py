@@ -25,7 +25,9 @@ WEIGHTS = frozenset({"mirror", "config", "tokenizer", "vae", "loras", "textual_i
 EXAMPLE_OF_JSON = """write it as JSON, such as LIGHTMILL_OVERRIDES='["seed", "width"]'"""
 CARD_SUFFIXES = (".yaml", ".yml")
 LANES = ("models", "stages")
-PATHS = ("prompts", "output", "block_list")
+PATHS = ("prompts", "output", "block_list", "folder")
+WITH_PATHS = ("prompt_filter", "inputs")
+"""Maps that hold such paths."""
 NEEDED = ("prompts", "output", "model")
 
 
@@ -95,8 +97,8 @@ def _relative_to(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with absolute paths: those of `PATHS` always are paths, unless they are URLs."""
     paths = {name: value for name, value in values.items() if name in PATHS and isinstance(value, str)}
     made = {**values, **{name: _absolute(folder, value) for name, value in paths.items() if value}}
-    within = made.get("prompt_filter")
-    return {**made, "prompt_filter": _relative_to(folder, within)} if isinstance(within, dict) else made
+    within = {name: value for name in WITH_PATHS if isinstance(value := made.get(name), dict)}
+    return {**made, **{name: _relative_to(folder, value) for name, value in within.items()}}
 
 
 def _model_relative_to(folder: Path, entry: Any) -> Any:  # noqa: ANN401 - whatever the file says

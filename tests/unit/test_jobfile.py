@@ -76,6 +76,11 @@ def test_the_block_list_is_a_path_too(job, tmp_path, monkeypatch):
     assert load_job(path, {}).prompt_filter.block_list == "s3://lists/blocked.txt"
 
 
+def test_the_folder_of_input_images_is_a_path_too(job, tmp_path):
+    assert load_job(job(f"{JOB}\ninputs: {{folder: photos}}\n"), {}).inputs.folder == str(tmp_path / "photos")
+    assert load_job(job(f"{JOB}\ninputs: {{folder: s3://in/a}}\n"), {}).inputs.folder == "s3://in/a"
+
+
 def test_urls_are_left_alone(job):
     text = JOB.replace("output: out", "output: s3://bucket/out").replace("prompts.csv", "s3://in/a*.csv")
     spec = load_job(job(text), {})
