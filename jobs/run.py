@@ -25,6 +25,7 @@ from jobs.catalog import Catalog
 from jobs.commit import Committer
 from jobs.driver import Driver, Work
 from jobs.engine import Workers, ray_workers
+from jobs.fidelity import Fidelity
 from jobs.index import Totals
 from jobs.lanes import lane_recipes, lane_workers
 from jobs.lease import Lease
@@ -141,6 +142,7 @@ class _Run:
         rework: Mapping[int, Rework] | None,
     ) -> None:
         spec = self._order.spec
+        fidelity = Fidelity.read(self._bucket, manifest.plan, rework or catalog)
         with self._workers(self._order) as (pool, gpus):
             recipes = lane_recipes(manifest, spec, gpus)
             work = Work(
@@ -150,6 +152,7 @@ class _Run:
                 catalog=catalog,
                 committer=committer,
                 max_attempts=spec.limits.max_attempts,
+                fidelity=fidelity,
                 rework=rework,
             )
             Driver(work, pool, progress, self._leash).run()
