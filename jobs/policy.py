@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.errors import Problem
-from actors.models.card import ModelCard
+from actors.models.card import ModelCard, is_hub_id
 from actors.models.folder import read_json
 from actors.models.hub import is_on_hub
 from actors.models.registry import card_line, find_card
@@ -101,7 +101,7 @@ def _brings_checker(model: _Weights) -> bool | None:
     if model.card is not None:
         return model.card.safety_checker
     folder = Path(model.name).expanduser()
-    if not folder.is_dir():
+    if is_hub_id(model.name) or not folder.is_dir():
         return None
     entry = read_json(folder / "model_index.json").get("safety_checker")
     return bool(isinstance(entry, list) and entry and entry[0])

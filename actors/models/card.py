@@ -39,6 +39,12 @@ def is_pickle_file(name: str) -> bool:
     return Path(name).suffix != ".safetensors"
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether this names a repository of the hub, whatever lies at such a path here: a folder must not pass for a model
+    that others know by that name."""
+    return bool(HUB_ID.fullmatch(name)) and not name.startswith(".")
+
+
 class Weights(Settings):
     """Where weights lie, and which bytes they are."""
 
