@@ -69,7 +69,7 @@ def _described(settings: WeightsSettings, card: ModelCard | None) -> _Weights:
     """A card speaks of the revision and the file that it names, and of no other."""
     if card is None:
         return _Weights(settings.model)
-    if field := card.silent_on(settings, floating="main"):
+    if field := card.silent_on(settings):
         return _Weights(settings.model, None, f"its `{field}` is not that of its card")
     return _Weights(settings.model, card)
 

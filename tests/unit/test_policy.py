@@ -14,8 +14,9 @@ from actors.models.registry import shipped_cards
 from actors.models.tiny import tiny_folder
 from actors.settings import ModelSettings, PolicySettings
 from actors.storage.opening import open_bucket
-from builders import make_spec, make_table
+from builders import make_manifest, make_spec, make_table
 from commands import lightmill
+from jobs.lanes import lane_recipes
 from jobs.order import RunOrder
 from jobs.policy import breaches, unknowns
 from jobs.promise import make_promise
@@ -122,6 +123,22 @@ def test_what_no_card_speaks_of_is_unknown(words, named):
 def test_what_no_card_speaks_of_is_recorded_as_unknown_too(words, rights):
     known = describe_model(settings("stable-diffusion-2-1", **words))
     assert (known.license, known.tier) == rights
+
+
+@pytest.mark.parametrize(("revision", "is_known"), [(None, True), ("main", True), ("fp16", False), ("c" * 40, False)])
+def test_a_card_that_names_no_revision_speaks_of_main_for_the_policy_and_for_the_rows(tmp_path, revision, is_known):
+    card = next(card for card in shipped_cards() if card.id and not card.revision and not card.pickle)
+    spec = make_spec(tmp_path, models=[{"model": card.name, "revision": revision}])
+    (words,) = spec.models
+    assert (not list(unknowns(PolicySettings(), words))) == is_known
+    commits = {f"{card.id}@main": "a" * 40, f"{card.id}@fp16": "b" * 40}
+    manifest = make_manifest(make_spec(tmp_path / "other"))
+    manifest = manifest.model_copy(update={"spec": spec, "cards": (card,), "commits": commits})
+    (recipe,) = lane_recipes(manifest, spec, gpus=0)
+    assert recipe.model.revision == commits.get(f"{card.id}@{revision or 'main'}", revision)
+    rights = (card.license.id, card.tier) if is_known else ("unknown", "unknown")
+    for facts in (describe_model(words), describe_model(recipe.model, lambda _: recipe.card)):
+        assert (facts.license, facts.tier) == rights
 
 
 def test_a_part_with_a_card_is_held_to_it_and_config_and_tokenizer_draw_nothing():
