@@ -75,7 +75,7 @@ def pinned(settings: ModelSettings, commits: Commits, find: FindCard = find_card
 
 
 def pinned_card(card: ModelCard | None, commits: Commits) -> ModelCard | None:
-    """A card that names no revision, with the commit that `main` stood for: it speaks of that, and of no other branch."""
+    """A card that names no revision, with the commit that `main` stood for, as it speaks of no other branch."""
     if card is None or card.revision or card.id is None:
         return card
     return card.model_copy(update={"revision": commits.get(f"{card.id}@main")})

@@ -487,6 +487,31 @@ def test_stages_that_cannot_follow_each_other_are_refused_before_anything_runs(
     assert code in [problem.code for problem in leash.errors[0].problems]
 
 
+@pytest.mark.parametrize(
+    ("later", "columns", "refused"),
+    [
+        ({"model": "coarse"}, {}, [("LM1006", "stages[1]")]),
+        ({"model": "coarse", "width": 64}, {}, [("LM1006", "stages[1]")]),  # 24 pixels high
+        ({"model": "coarse"}, {"width": [64, 32]}, []),
+        ({**TINY, "strength": 0.3}, {}, [("LM1032", "stages[1]")]),
+        ({**TINY, "strength": 0.3}, {"num_inference_steps": [9, 9]}, [("LM1032", "stages[1]")]),  # of the first alone
+        ({**TINY, "strength": 0.3, "num_inference_steps": 4}, {}, []),
+    ],
+)
+def test_what_a_job_itself_says_wrongly_is_refused_before_the_first_stage_is_made(tmp_path, later, columns, refused):
+    card = {"name": "coarse", "title": "Coarse", "use": "Tests.", "tier": "clean", "license": "CC0-1.0", "id": "./m"}
+    card |= {"training_data": "None.", "pipeline": "StableDiffusionPipeline", "sizes": [[64, 64]], "size_multiple": 16}
+    (tmp_path / "coarse.yaml").write_text(json.dumps(card))
+    (tmp_path / "m").symlink_to(tiny_folder())
+    later = {**later, "model": str(tmp_path / "coarse.yaml")} if later["model"] == "coarse" else later
+    table = make_table(tmp_path, 2, **columns)
+    spec = make_spec(tmp_path, table=table, overrides=list(columns), **staged({**FAKE, "width": 40}, later))
+    assert [(problem.code, problem.where) for problem in forecast(spec, "all").refusals] == refused
+    alone = {**later, "width": 40, "height": 32, "strength": None}
+    spec = make_spec(tmp_path, table=table, overrides=list(columns), models=[alone])
+    assert bool(forecast(spec, "all").refusals) == ("coarse" in later["model"] and not columns)
+
+
 def test_a_worker_refuses_what_nobody_could_look_at_before(tmp_path):
     """On a cluster the models are where the workers are."""
     paints = save_inpainting(tiny_folder(), tmp_path / "inpainting")
