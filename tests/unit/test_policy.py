@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from actors.errors import InputError
 from actors.models.facts import describe_model
 from actors.models.loading import load_model
-from actors.models.registry import shipped_cards
+from actors.models.registry import find_card, shipped_cards
 from actors.models.tiny import tiny_folder
 from actors.settings import ModelSettings, PolicySettings
 from actors.storage.opening import open_bucket
@@ -88,6 +88,25 @@ def test_a_card_of_ones_own_is_held_to_the_policy_too(tmp_path):
     path.write_text(yaml.safe_dump(card, sort_keys=False))
     (problem,) = breaches(PolicySettings(tiers=("clean", "sfw")), settings(str(path)))
     assert (problem.where, problem.value) == (f"{path}:4", "tier: anime")
+
+
+def test_a_card_of_ones_own_gives_a_known_model_no_other_rights(tmp_path):
+    card = {"name": "mine", "title": "Mine", "use": "Trying.", "tier": "clean", "license": "Apache-2.0"}
+    card |= {"training_data": "None.", "id": "stabilityai/sdxl-turbo", "sizes": [[512, 512]]}
+    card |= {"pipeline": "StableDiffusionXLPipeline"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(card))
+    known = find_card("sdxl-turbo")
+    said = [f"{path} (sdxl-turbo) {what}" for what in (f"is of the {known.tier} tier", "forbids commercial use")]
+    found = list(breaches(PolicySettings(commercial=True, tiers=("clean",)), settings(path)))
+    assert [problem.message.startswith(what) for problem, what in zip(found, said, strict=True)] == [True, True]
+    assert all("sdxl-turbo.yaml:" in problem.where for problem in found)
+    both = {"tiers": ("clean", known.tier), "licenses": ("apache-2.0", known.license.id)}
+    assert refused(path, **both) == []
+    (note,) = unknowns(PolicySettings(), settings(path))
+    assert (note.code, note.severity) == ("LM1233", "note")
+    path.write_text(yaml.safe_dump({**card, "tier": known.tier, "license": known.license.id}))
+    assert list(unknowns(PolicySettings(), settings(path))) == []
 
 
 @pytest.mark.parametrize(
