@@ -13,7 +13,7 @@ from actors.models.card import ModelCard, is_hub_id
 from actors.models.folder import read_json
 from actors.models.hub import is_on_hub
 from actors.models.registry import card_line, find_card, shipped_card_of
-from actors.models.weights import WITHOUT_WEIGHTS
+from actors.models.weights import TEXTS_ALONE
 from actors.settings import UNKNOWN, ModelSettings, PolicySettings, WeightsSettings
 
 MUST_BE_NAMED = ("unrestricted", UNKNOWN)
@@ -78,7 +78,7 @@ def _known_otherwise(model: _Weights) -> Iterator[_Weights]:
 def _parts(settings: ModelSettings) -> Iterator[_Weights]:
     """What is drawn with beside the model's own weights: a config and a tokenizer hold none."""
     for field, part in settings.parts.items():
-        if field not in WITHOUT_WEIGHTS:
+        if field not in TEXTS_ALONE:
             found = _described(part, find_card(part.model) if is_on_hub(part) else None)
             yield replace(found, name=f"{part.model} ({field})")
 

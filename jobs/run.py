@@ -20,7 +20,7 @@ from actors.logs import LogFile
 from actors.parents import ORPHANED
 from actors.storage.bucket import Bucket
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
-from jobs import card, index
+from jobs import dataset_card, index
 from jobs.catalog import Catalog
 from jobs.commit import Committer
 from jobs.driver import Driver, Work
@@ -163,7 +163,7 @@ class _Run:
             return None  # of a retry before the job was finished
 
         def publish(totals: Totals) -> None:
-            card.write(self._bucket, manifest, totals, index.tars(self._bucket))
+            dataset_card.write(self._bucket, manifest, totals, index.tars(self._bucket))
 
         return index.build(self._bucket, lease.require, publish)
 
