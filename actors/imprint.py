@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from xml.sax.saxutils import escape
 
-from actors.models.card import HUB_ID
+from actors.models.card import is_hub_id
 from actors.tables.values import clip
 
 TRAINED = "trainedAlgorithmicMedia"
@@ -115,8 +115,7 @@ def _name(model: str) -> str:
     nobody's business; and `fake` without the faults that it is to play."""
     if model.startswith("fake:"):
         return "fake"
-    of_hub = HUB_ID.fullmatch(model) and not model.startswith(".")
-    return _text(model if of_hub else model.rstrip("/").rpartition("/")[2], MOST_OF_A_NAME)
+    return _text(model if is_hub_id(model) else model.rstrip("/").rpartition("/")[2], MOST_OF_A_NAME)
 
 
 def _text(text: str, most: int) -> str:

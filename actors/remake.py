@@ -45,7 +45,7 @@ class Remaker:
         self._recipe = recipe
         self._clock = Clock()
         self._device = Device(lambda: load_lane(recipe), self._clock, recipe.batch_timeout_seconds)
-        references = References(recipe.table.identity.uri, recipe.inputs.allow)
+        references = References(recipe.table.uri, recipe.inputs.allow, recipe.inputs.folder)
         self._inputs = InputReader(InputFiles(references, output, recipe.storage), self._device.info)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
 

@@ -56,7 +56,7 @@ class Worker:
         else:
             refuse_without_inputs(recipe.model.model, self._device.info.task, recipe.overrides)
         self._bucket = open_bucket(recipe.output, recipe.storage, wanted=self._is_wanted)
-        references = References(recipe.table.identity.uri, recipe.inputs.allow)
+        references = References(recipe.table.uri, recipe.inputs.allow, recipe.inputs.folder)
         files = InputFiles(references, self._bucket, recipe.storage, self._is_wanted)
         self._inputs = InputReader(files, self._device.info)
         self._carried = _carried(recipe)

