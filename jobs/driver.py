@@ -1,7 +1,8 @@
 """Driver: hands shards to workers until every one is committed."""
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -19,7 +20,6 @@ from jobs.leash import Leash
 from jobs.plan import Plan
 from jobs.pool import WorkerPool
 from jobs.retry import Rework
-from jobs.seat import Seat
 from jobs.status import Progress
 
 _log = logging.getLogger(__name__)
@@ -54,15 +54,17 @@ class Driver:
         pool: WorkerPool,
         progress: Progress,
         leash: Leash,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._work = work
         self._pool = pool
         self._progress = progress
         self._leash = leash
         self._dispatch = Dispatch(work.plan, work.catalog, work.max_attempts, work.rework)
-        self._crew = Crew(pool, self._dispatch, work.recipes, work.workers, self._say)
+        self._crew = Crew(pool, self._dispatch, work.recipes, work.workers, self._say, now)
         self._stillborn = dict.fromkeys(range(len(work.recipes)), 0)
-        self._committing: dict[int, Seat] = {}
+        self._committing: dict[int, str] = {}
+        """The shards that are, and who made them."""
         self._committed: SimpleQueue[tuple[ShardReport, Future[ShardHeader]]] = SimpleQueue()
         self._unheard: StorageError | None = None
         """Of a commit that was given up: it may still land."""
@@ -100,14 +102,12 @@ class Driver:
     def _take(self, event: Event, committers: ThreadPoolExecutor) -> None:
         match event:
             case Ready(worker, info):
-                seat = self._crew.seats[worker]
-                seat.ready = True
-                self._stillborn[seat.lane] = 0
+                self._crew.is_ready(worker)
+                self._stillborn[self._crew.seats[worker].lane] = 0
                 self._progress.running()
                 self._say(f"worker {worker} is ready: {info.model} on {info.device}")
             case Beaten(worker, shard, beat):
-                if shard.index in self._crew.seats[worker].announced:
-                    self._crew.seats[worker].announced[shard.index] = beat.announced
+                if self._crew.beat(worker, shard, beat):
                     self._progress.making(shard.index, beat.done, beat.failed)
             case Made(worker, report):
                 self._made(worker, report, committers)
@@ -118,13 +118,11 @@ class Driver:
 
     def _made(self, worker: str, report: ShardReport, committers: ThreadPoolExecutor) -> None:
         """Commit the first attempt of a shard that is finished, and no later one."""
-        index, seat = report.shard.index, self._crew.seats[worker]
-        if index not in seat.announced:
-            self._say(f"shard {index} came once more, in attempt {report.attempt}, which is dropped")
+        shard = report.shard
+        if not self._crew.made(worker, shard):
+            self._say(f"shard {shard.index} came once more, in attempt {report.attempt}, which is dropped")
             return
-        del seat.announced[index]
-        seat.committing.add(index)
-        self._committing[index] = seat
+        self._committing[shard.index] = worker
         committers.submit(self._commit, report).add_done_callback(lambda future: self._committed.put((report, future)))
 
     def _commit(self, report: ShardReport) -> ShardHeader:
@@ -141,7 +139,7 @@ class Driver:
             except Empty:
                 return
             shard = report.shard
-            self._committing.pop(shard.index).committing.discard(shard.index)
+            self._crew.committed(self._committing.pop(shard.index), shard)
             try:
                 header = future.result()
             except DataMissing as error:
@@ -170,9 +168,8 @@ class Driver:
     def _broke(self, worker: str, shard: Shard | None, error: LightmillError) -> None:
         if shard is None:  # the model cannot be loaded, and will not be next time
             raise error
-        if shard.index not in self._crew.seats[worker].announced:
-            return  # it was made before
-        del self._crew.seats[worker].announced[shard.index]
+        if not self._crew.put_down(worker, shard):
+            return  # it was made before, or is made by another one
         if self._is_given_up(error):
             self._give_back(shard)
             return
@@ -191,7 +188,7 @@ class Driver:
         self._progress.dropped(shard.index)
 
     def _died(self, worker: str, reason: str) -> None:
-        seat = self._crew.seats.pop(worker)
+        seat = self._crew.leave(worker)
         self._say(f"worker {worker} died with {len(seat.announced)} shards in hand: {reason}")
         if not seat.ready:
             self._stillborn[seat.lane] += 1

@@ -26,8 +26,9 @@ from actors.storage.opening import open_bucket
 from actors.worker import Worker
 from jobs.events import Beaten, Broke, Died, Event, Made, Ready
 
-CONCURRENCY = 4
-"""Calls an actor serves at once: two shards, a ping, and the end of a third shard's upload."""
+CONCURRENCY = 8
+"""Calls an actor serves at once: two shards, a ping, the end of a third shard's upload, and shards that were dropped
+and have not come to their end."""
 
 PING_SECONDS = 10.0
 LEAVE_SECONDS = 3.0
@@ -47,6 +48,10 @@ class WorkerPool(Protocol):
 
     def assign(self, worker: str, order: ShardOrder) -> None:
         """Give the worker a shard."""
+        ...
+
+    def drop(self, worker: str, shard: Shard) -> None:
+        """Let the worker make no more of a shard: nobody waits for what comes of it."""
         ...
 
     def poll(self, timeout: float) -> Iterator[Event]:
@@ -123,6 +128,9 @@ class RayPool:
         member = self._members[worker]
         run = member.actor.run.options(num_returns="streaming", _generator_backpressure_num_objects=1)
         member.streams[run.remote(order)] = order.shard
+
+    def drop(self, worker: str, shard: Shard) -> None:
+        self._members[worker].actor.drop.remote(shard.index)
 
     def poll(self, timeout: float) -> Iterator[Event]:
         yield from self._frozen()

@@ -112,8 +112,8 @@ class Progress:
         self._ready = self._ready or time.monotonic()
 
     def making(self, shard: int, done: int, failed: int) -> None:
-        """A shard that is not committed yet has come so far."""
-        self._in_hand[shard] = (done, failed)
+        """A shard that is not committed yet has come so far, in the hand of one worker; another may be ahead."""
+        self._in_hand[shard] = max(self._in_hand.get(shard, (0, 0)), (done, failed))
 
     def dropped(self, shard: int) -> None:
         """A shard came back unmade."""

@@ -65,6 +65,11 @@ class ThreadPool:
         member.shards[order.shard.index] = order.shard
         self._spawn(self._serve, member, order)
 
+    def drop(self, worker: str, shard: Shard) -> None:
+        member = self._members.get(worker)
+        if member is not None and member.worker is not None:
+            member.worker.drop(shard.index)
+
     def poll(self, timeout: float) -> Iterator[Event]:
         waiting = []
         try:
