@@ -35,7 +35,7 @@ class Bench:
 
     def file(self, worker: str, seat: Seat) -> None:
         """Something about this worker has changed."""
-        depth = seat.ahead if seat.ready and seat.in_hand < IN_HAND else None
+        depth = seat.ahead if seat.ready and not seat.retired and seat.in_hand < IN_HAND else None
         for number, with_room in enumerate(self.with_room):
             if number == depth:
                 with_room[worker] = None
@@ -43,7 +43,7 @@ class Bench:
                 with_room.pop(worker, None)
 
     def leave(self, worker: str, seat: Seat) -> None:
-        """A worker is gone."""
+        """A worker is gone, or counts no more."""
         self.seated -= 1
         self.loading -= not seat.ready
         for with_room in self.with_room:

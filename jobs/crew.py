@@ -4,7 +4,7 @@ Whatever is decided here for every shard costs the same however many workers the
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from actors.recipe import LaneRecipe
 from actors.records import Beat, Shard, ShardOrder
@@ -12,9 +12,11 @@ from jobs import tail
 from jobs.bench import Bench
 from jobs.dispatch import Dispatch
 from jobs.pool import WorkerPool
-from jobs.seat import Making, Seat
+from jobs.seat import Making, Node, Seat
 from jobs.tail import Move
 
+STORE_SECONDS = 5.0
+"""Kept free, before a machine is taken away, for the upload and the commit of what has been generated there."""
 EVEN_SECONDS = 0.2
 """How often idle workers are looked after for which nothing is left to hand out: it takes a look at every worker."""
 
@@ -40,7 +42,10 @@ class Crew:
         self._now = now
         self._benches = [Bench() for _ in recipes]
         self._evened = 0.0
+        self._retired: set[str] = set()
         self.seats: dict[str, Seat] = {}
+        self.left_out: Collection[str] = ()
+        """Machines that get no worker."""
 
     @property
     def ready(self) -> int:
@@ -49,6 +54,7 @@ class Crew:
 
     def employ(self) -> None:
         """Ask for workers where there is work for more, hand it out, and let go of those that are in the way."""
+        self._see_off()
         self._recruit()
         for lane, bench in enumerate(self._benches):
             self._hand_out(lane, bench)
@@ -60,7 +66,8 @@ class Crew:
         """The worker has loaded its model."""
         seat = self.seats[worker]
         seat.ready = True
-        self._benches[seat.lane].loading -= 1
+        if not seat.retired:
+            self._benches[seat.lane].loading -= 1
         self._file(worker)
 
     def beat(self, worker: str, shard: Shard, beat: Beat) -> bool:
@@ -99,8 +106,48 @@ class Crew:
     def leave(self, worker: str) -> Seat:
         """The worker is gone; its seat, as it left it."""
         seat = self.seats.pop(worker)
-        self._benches[seat.lane].leave(worker, seat)
+        self._retired.discard(worker)
+        if not seat.retired:
+            self._benches[seat.lane].leave(worker, seat)
         return seat
+
+    def is_elsewhere(self, worker: str) -> bool:
+        """Whether another machine has a worker of the same lane, which loads its model or has loaded it."""
+        here = self.seats[worker]
+        return any(seat.lane == here.lane and seat.node not in (None, here.node) for seat in self.seats.values())
+
+    def retire(self, node: Node) -> list[str]:
+        """The machine gets no more shards: its workers, which are let go once they have finished what they can. The
+        rest is for others."""
+        workers = [worker for worker, seat in self.seats.items() if seat.node is node]
+        for worker in workers:
+            seat = self.seats[worker]
+            if not seat.retired:
+                self._benches[seat.lane].leave(worker, seat)
+            seat.retired = True
+            self._retired.add(worker)
+        return workers
+
+    def _see_off(self) -> None:
+        """Retired workers put down what they have not begun, or will not end in time, and go once they have nothing."""
+        for worker in list(self._retired):
+            seat = self.seats[worker]
+            for making in list(seat.making.values()):
+                if making.announced is None or self._is_too_late(seat, making):
+                    self._drop(worker, making.shard)
+                    self._say(f"shard {making.shard.index} goes from worker {worker}, which has to go, to another one")
+            if not seat.in_hand:
+                self.leave(worker)
+                self._pool.end(worker)
+                self._say(f"worker {worker} has put everything away, and goes")
+
+    def _is_too_late(self, seat: Seat, making: Making) -> bool:
+        """Whether a shard that is being generated will not be stored before its worker is taken away."""
+        until = seat.node.until if seat.node else None
+        if until is None or making.is_generated:
+            return False
+        pace = making.pace or seat.pace or 0.0
+        return self._now() + making.seconds_left(pace, self._now()) + STORE_SECONDS > until
 
     def _file(self, worker: str) -> None:
         seat = self.seats[worker]
@@ -119,7 +166,7 @@ class Crew:
         while any(number > 0 for number in wanted):
             lane = max((lane for lane, number in enumerate(wanted) if number > 0), key=self._work_per_worker)
             wanted[lane] -= 1
-            self.seats[self._pool.start(self._recipes[lane])] = Seat(lane)
+            self.seats[self._pool.start(self._recipes[lane], self.left_out)] = Seat(lane)
             self._benches[lane].join()
 
     def _work_per_worker(self, lane: int) -> float:

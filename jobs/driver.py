@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from actors.errors import InputError, LightmillError, Problem, RunError, Stopped, StorageError
+from actors.errors import InputError, LightmillError, RunError, Stopped, StorageError
 from actors.metadata import ShardHeader
 from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardReport
@@ -15,18 +15,18 @@ from jobs.catalog import Catalog
 from jobs.commit import Committer, DataMissing
 from jobs.crew import Crew
 from jobs.dispatch import Dispatch, suspects_of
-from jobs.events import Beaten, Broke, Died, Event, Made, Ready
+from jobs.events import Beaten, Broke, Died, Event, Leaving, Made, Placed, Ready
 from jobs.leash import Leash
+from jobs.nodes import LEFT_OUT, Nodes, stillborn
 from jobs.plan import Plan
 from jobs.pool import WorkerPool
 from jobs.retry import Rework
+from jobs.seat import Seat
 from jobs.status import Progress
 
 _log = logging.getLogger(__name__)
 
 COMMITTERS = 4
-STILLBORN = 3
-"""Workers of a lane that die in a row while they load their model, after which the job is given up."""
 POLL_SECONDS = 0.05
 
 
@@ -62,7 +62,9 @@ class Driver:
         self._leash = leash
         self._dispatch = Dispatch(work.plan, work.catalog, work.max_attempts, work.rework)
         self._crew = Crew(pool, self._dispatch, work.recipes, work.workers, self._say, now)
-        self._stillborn = dict.fromkeys(range(len(work.recipes)), 0)
+        self._now = now
+        self._nodes = Nodes(now)
+        self._crew.left_out = self._nodes.left_out.keys()
         self._committing: dict[int, str] = {}
         """The shards that are, and who made them."""
         self._committed: SimpleQueue[tuple[ShardReport, Future[ShardHeader]]] = SimpleQueue()
@@ -101,9 +103,13 @@ class Driver:
 
     def _take(self, event: Event, committers: ThreadPoolExecutor) -> None:
         match event:
+            case Placed(worker, node, address):
+                self._placed(worker, node, address)
+            case Leaving(node, seconds):
+                self._leaving(node, seconds)
             case Ready(worker, info):
                 self._crew.is_ready(worker)
-                self._stillborn[self._crew.seats[worker].lane] = 0
+                self._nodes.worked(self._crew.seats[worker])
                 self._progress.running()
                 self._say(f"worker {worker} is ready: {info.model} on {info.device}")
             case Beaten(worker, shard, beat):
@@ -116,6 +122,19 @@ class Driver:
             case Died(worker, reason=reason):
                 self._died(worker, reason)
 
+    def _placed(self, worker: str, node: str, address: str) -> None:
+        found = self._crew.seats[worker].node = self._nodes.find(node, address)
+        if found.is_leaving or node in self._nodes.left_out:  # it was asked for before
+            self._crew.retire(found)
+
+    def _leaving(self, node: str, seconds: float | None) -> None:
+        found = self._nodes.find(node)
+        found.is_leaving, found.until = True, None if seconds is None else self._now() + seconds
+        workers = self._crew.retire(found)
+        if workers:
+            when = "" if seconds is None else f" in {max(seconds, 0):.0f} s"
+            self._say(f"machine {found} is taken away{when}: {', '.join(workers)} have to go")
+
     def _made(self, worker: str, report: ShardReport, committers: ThreadPoolExecutor) -> None:
         """Commit the first attempt of a shard that is finished, and no later one."""
         shard = report.shard
@@ -123,6 +142,7 @@ class Driver:
             self._say(f"shard {shard.index} came once more, in attempt {report.attempt}, which is dropped")
             return
         self._committing[shard.index] = worker
+        self._nodes.worked(self._crew.seats[worker])
         committers.submit(self._commit, report).add_done_callback(lambda future: self._committed.put((report, future)))
 
     def _commit(self, report: ShardReport) -> ShardHeader:
@@ -166,8 +186,13 @@ class Driver:
             )
 
     def _broke(self, worker: str, shard: Shard | None, error: LightmillError) -> None:
-        if shard is None:  # the model cannot be loaded, and will not be next time
-            raise error
+        if shard is None:  # the model cannot be loaded, and will not be next time, unless it is this machine's fault
+            if not self._crew.is_elsewhere(worker):
+                raise error
+            self._pool.end(worker)
+            self._say(f"worker {worker} could not load its model: {error}")
+            self._failed(self._crew.leave(worker), error.problems[0].message)
+            return
         if not self._crew.put_down(worker, shard):
             return  # it was made before, or is made by another one
         if self._is_given_up(error):
@@ -190,10 +215,7 @@ class Driver:
     def _died(self, worker: str, reason: str) -> None:
         seat = self._crew.leave(worker)
         self._say(f"worker {worker} died with {len(seat.announced)} shards in hand: {reason}")
-        if not seat.ready:
-            self._stillborn[seat.lane] += 1
-            if self._stillborn[seat.lane] == STILLBORN:
-                raise RunError(_stillborn(self._work.recipes[seat.lane].model.model, reason))
+        self._failed(seat, reason)
         struck = suspects_of(seat.announced)
         for index, announced in seat.announced.items():
             shard = self._work.plan.shard(index)
@@ -203,11 +225,16 @@ class Driver:
             else:
                 self._dispatch.give_back(shard)
 
-
-def _stillborn(model: str, reason: str) -> Problem:
-    return Problem(
-        "LM1609",
-        f"{STILLBORN} workers died while they loaded {model}",
-        value=reason,
-        help="see logs/ and the memory of the machine",
-    )
+    def _failed(self, seat: Seat, reason: str) -> None:
+        """A worker came to an end that nobody asked for. Raises `RunError` where one after the other does, and none
+        has come so far as to make anything."""
+        if seat.retired:
+            return
+        if self._nodes.failed(seat) and seat.node:
+            self._say(
+                f"machine {seat.node} is left out from now on: {LEFT_OUT} times in a row its workers failed: {reason}"
+            )
+            self._progress.left_out = tuple(str(node) for node in self._nodes.left_out.values())
+            self._crew.retire(seat.node)
+        if not seat.ready and self._nodes.stillborn(seat.lane):
+            raise RunError(stillborn(self._work.recipes[seat.lane].model.model, reason))

@@ -10,7 +10,7 @@ stalls an ordered actor for about 30 s, and the driver knows better what to hand
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,13 +24,16 @@ from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardOrder, ShardReport
 from actors.storage.opening import open_bucket
 from actors.worker import Worker
-from jobs.events import Beaten, Broke, Died, Event, Made, Ready
+from jobs.drain import draining
+from jobs.events import Beaten, Broke, Died, Event, Leaving, Made, Placed, Ready
 
 CONCURRENCY = 8
 """Calls an actor serves at once: two shards, a ping, the end of a third shard's upload, and shards that were dropped
 and have not come to their end."""
 
 PING_SECONDS = 10.0
+LOOK_SECONDS = 2.0
+"""How often is asked which machines are taken away: a spot machine has 30 s or more."""
 LEAVE_SECONDS = 3.0
 """For workers to put the last lines of their logs; a frozen one does not answer."""
 
@@ -42,8 +45,9 @@ exception which `Worker` itself raised, and the worker lives on."""
 class WorkerPool(Protocol):
     """What the driver asks of whatever carries the workers."""
 
-    def start(self, recipe: LaneRecipe) -> str:
-        """Ask for one more worker for this lane; its name. It reports `Ready`, `Broke` or `Died`."""
+    def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
+        """Ask for one more worker for this lane, on none of these machines; its name. It reports `Placed`, and then
+        `Ready`, `Broke` or `Died`."""
         ...
 
     def assign(self, worker: str, order: ShardOrder) -> None:
@@ -75,6 +79,8 @@ class WorkerPool(Protocol):
 class _Member:
     name: str
     actor: Any
+    placing: Any
+    """The call that says where it is, until it is answered."""
     loading: Any
     """The call that loads the model, until it is answered."""
     streams: dict[Any, Shard] = field(default_factory=dict)
@@ -90,6 +96,10 @@ class WorkerActor(Worker):
 
     def __init__(self, recipe: LaneRecipe, name: str) -> None:
         self._given = (recipe, name)
+
+    def where(self) -> tuple[str, str]:
+        """The id of its node, and the address."""
+        return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
 
     def ready(self) -> ModelInfo:
         recipe, name = self._given
@@ -111,17 +121,19 @@ class RayPool:
         """A worker that does not answer a ping for so long is ended: its process is frozen, or its node is."""
         self._members: dict[str, _Member] = {}
         self._started = 0
+        self._looked = 0.0
+        self._leaving: dict[str, bool] = {}
+        """The machines of which it has been said that they go, and whether also when."""
 
-    def start(self, recipe: LaneRecipe) -> str:
+    def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
         name = f"{recipe.lane:02d}-{self._started:04d}"
         self._started += 1
         gpus = recipe.model.gpus_per_worker or 0
-        actor = (
-            ray.remote(WorkerActor)
-            .options(num_gpus=gpus, num_cpus=1, max_concurrency=CONCURRENCY, max_restarts=0, max_task_retries=0)
-            .remote(recipe, name)
-        )
-        self._members[name] = _Member(name, actor, actor.ready.remote())
+        options: dict[str, Any] = {"num_gpus": gpus, "num_cpus": 1, "max_concurrency": CONCURRENCY}
+        if left_out:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(left_out)})"}
+        actor = ray.remote(WorkerActor).options(max_restarts=0, max_task_retries=0, **options).remote(recipe, name)
+        self._members[name] = _Member(name, actor, actor.where.remote(), actor.ready.remote())
         return name
 
     def assign(self, worker: str, order: ShardOrder) -> None:
@@ -134,6 +146,7 @@ class RayPool:
 
     def poll(self, timeout: float) -> Iterator[Event]:
         yield from self._frozen()
+        yield from self._taken_away()
         owners = {handle: member for member in self._members.values() for handle in _handles(member)}
         if not owners:
             time.sleep(timeout)
@@ -181,10 +194,23 @@ class RayPool:
                 reason = f"gave no answer for {self._silence_seconds:.0f} s, so its process was ended"
                 yield Died(member.name, tuple(member.streams.values()), reason)
 
+    def _taken_away(self) -> Iterator[Event]:
+        """Machines of which that is new, or the time of it."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        for node, seconds in draining().items():
+            if self._leaving.get(node, False) is False:
+                self._leaving[node] = seconds is not None
+                yield Leaving(node, seconds)
+
     def _take(self, member: _Member, handle: Any) -> Iterator[Event]:  # noqa: ANN401
         shard = member.streams.get(handle)
         try:
-            if shard is None:
+            if handle is member.placing:
+                member.placing = None
+                yield Placed(member.name, *ray.get(handle))
+            elif shard is None:
                 member.loading = None
                 yield Ready(member.name, ray.get(handle))
             else:
@@ -209,7 +235,7 @@ class RayPool:
 
 
 def _handles(member: _Member) -> list[Any]:
-    return [*([member.loading] if member.loading is not None else []), *member.streams]
+    return [*(call for call in (member.placing, member.loading) if call is not None), *member.streams]
 
 
 def _as_ours(error: RayTaskError) -> LightmillError:

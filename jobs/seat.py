@@ -51,6 +51,25 @@ class Making:
 
 
 @dataclass(slots=True)
+class Node:
+    """One machine, under the id that Ray gave it when it joined."""
+
+    id: str
+    address: str
+    is_leaving: bool = False
+    """It is about to be taken away."""
+    until: float | None = None
+    """When that is, if anybody knows."""
+    has_worked: bool = False
+    failures: int = 0
+    """Of its workers, in a row: since one of them has loaded its model or made a shard."""
+    failed: float = float("-inf")
+
+    def __str__(self) -> str:
+        return f"{self.address} ({self.id[:8]})"
+
+
+@dataclass(slots=True)
 class Seat:
     """One worker, as the driver sees it."""
 
@@ -60,6 +79,10 @@ class Seat:
     """By the index of the shard, in the order in which they were handed out."""
     committing: set[int] = field(default_factory=set)
     """Shards that it has made, until they are committed."""
+    node: Node | None = None
+    """The machine on which it is; None while it has no place."""
+    retired: bool = False
+    """It gets no more shards, and goes when it has none."""
     pace: float | None = None
     """Seconds an image, over the last shards; None before the first is generated."""
 
@@ -77,7 +100,7 @@ class Seat:
     @property
     def is_idle(self) -> bool:
         """Whether it could be at work and is not."""
-        return self.ready and not self.in_hand
+        return self.ready and not self.retired and not self.in_hand
 
     @property
     def ahead(self) -> int:

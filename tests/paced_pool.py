@@ -5,7 +5,7 @@ Nothing is left to chance: the same workers and shards give the same run, event 
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
@@ -17,12 +17,13 @@ from actors.records import Beat, Shard, ShardOrder, ShardReport
 from builders import QuietLeash
 from jobs.catalog import Catalog
 from jobs.driver import Driver, Work
-from jobs.events import Beaten, Died, Event, Made, Ready
+from jobs.events import Beaten, Died, Event, Leaving, Made, Placed, Ready
 from jobs.plan import Plan
 from jobs.status import Progress
 from memory_bucket import MemoryBucket
 
 LONGEST_WAIT = 0.25
+MODEL = SimpleNamespace(model="paced")
 
 
 @dataclass
@@ -38,6 +39,8 @@ class Paced:
     uploading: int = 0
     ready: bool = False
     gone: bool = False
+    node: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def is_idle(self) -> bool:
@@ -58,8 +61,16 @@ class PacedPool:
         upload: float = 0.5,
         room: int | None = None,
         deaths: dict[float, int] | None = None,
+        nodes: int = 1,
+        sick: Collection[str] = (),
+        drains: dict[float, tuple[str, float]] | None = None,
     ) -> None:
-        """`room`: for how many workers the cluster has a GPU; those beyond wait for one, first come, first served."""
+        """`room`: for how many workers the cluster has a GPU; those beyond wait for one, first come, first served.
+
+        `nodes`: machines, `node0` and so on; on `sick` ones workers die when they have loaded their model. `drains`: at
+        which second which machine is announced to go, in how many seconds; it takes what is there with it.
+        """
+        self._nodes, self._sick = [f"node{number}" for number in range(nodes)], sick
         self._paces, self._cost = paces, cost
         self._load, self._batch, self._upload = load, batch, upload
         self._room = room
@@ -68,21 +79,26 @@ class PacedPool:
         self._number = count()
         self._unplaced: deque[Paced] = deque()
         self.seconds = 0.0
+        self.started: list[str] = []
         self.workers: dict[str, Paced] = {}
         self.given: Counter[int] = Counter()
         self.busy: Counter[int] = Counter()
         """Seconds of devices, by lane."""
         self.watch: Callable[[], None] = lambda: None
         for second, number in (deaths or {}).items():
-            self._at(second, lambda number=number: self._die(number))
+            self._at(second, lambda number=number: self._die(f"{number:04d}"))
+        for second, (node, seconds) in (drains or {}).items():
+            self._at(second, lambda node=node, seconds=seconds: self._drain(node, seconds))
 
     def now(self) -> float:
         return self.seconds
 
-    def start(self, recipe: object) -> str:
+    def start(self, recipe: SimpleNamespace, left_out: Collection[str]) -> str:
         number = next(self._number)
-        worker = Paced(f"{number:04d}", int(recipe or 0), self._paces[number % len(self._paces)])
+        worker = Paced(f"{number:04d}", recipe.lane, self._paces[number % len(self._paces)])
+        worker.left_out = tuple(left_out)
         self.workers[worker.name] = worker
+        self.started.append(worker.name)
         self._unplaced.append(worker)
         self._place()
         return worker.name
@@ -124,9 +140,25 @@ class PacedPool:
             worker = self._unplaced.popleft()
             if not worker.gone:
                 placed += 1
+                self._at(self.seconds, lambda worker=worker: self._placed(worker))
                 self._at(self.seconds + self._load, lambda worker=worker: self._loaded(worker))
 
+    def _placed(self, worker: Paced) -> list[Event]:
+        """On the machine with the fewest workers."""
+        there = Counter(other.node for other in self.workers.values())
+        worker.node = min((node for node in self._nodes if node not in worker.left_out), key=there.__getitem__)
+        return [Placed(worker.name, worker.node, worker.node)] if not worker.gone else []
+
+    def _drain(self, node: str, seconds: float) -> list[Event]:
+        self._nodes.remove(node)
+        for worker in self.workers.values():
+            if worker.node == node:
+                self._at(self.seconds + seconds, lambda name=worker.name: self._die(name))
+        return [Leaving(node, seconds)]
+
     def _loaded(self, worker: Paced) -> list[Event]:
+        if worker.node in self._sick:
+            return self._die(worker.name)
         worker.ready = not worker.gone
         return [Ready(worker.name, ModelInfo(model="paced"))] if worker.ready else []
 
@@ -176,12 +208,11 @@ class PacedPool:
         )
         return [Made(worker.name, report)]
 
-    def _die(self, number: int) -> list[Event]:
-        worker = self.workers.get(f"{number:04d}")
-        if worker is None or not worker.ready:
+    def _die(self, name: str) -> list[Event]:
+        if name not in self.workers or not self.workers[name].node:
             return []
-        self.end(worker.name)
-        return [Died(worker.name, (), "killed by the test")]
+        self.end(name)
+        return [Died(name, (), "killed by the test")]
 
 
 class Committed:
@@ -216,7 +247,7 @@ def drive_paced(pool: PacedPool, plan: Plan, workers: tuple[int, ...]) -> tuple[
     committed, leash = Committed(), QuietLeash()
     work = Work(
         plan=plan,
-        recipes=tuple(range(len(plan.lane_rows))),
+        recipes=tuple(SimpleNamespace(lane=lane, model=MODEL) for lane in range(len(plan.lane_rows))),
         workers=workers,
         catalog=Catalog(plan.shards),
         committer=committed,
@@ -226,5 +257,6 @@ def drive_paced(pool: PacedPool, plan: Plan, workers: tuple[int, ...]) -> tuple[
     with patch("jobs.driver.ThreadPoolExecutor", AtOnce):
         Driver(work, pool, progress, leash, pool.now).run()
     progress.close()
+    leash.status_seen = progress.status().model_dump(mode="json")
     assert sorted(index for index, _ in committed.attempts) == list(range(plan.shards))
     return committed, leash

@@ -4,7 +4,7 @@ As on Ray, a worker goes on only once the driver has taken what it yielded.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Literal
@@ -50,7 +50,7 @@ class ThreadPool:
         self._thawed = threading.Event()
         self._started = 0
 
-    def start(self, recipe: LaneRecipe) -> str:
+    def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
         member = _Member(f"{recipe.lane:02d}-{self._started:04d}")
         self._started += 1
         self._members[member.name] = member
