@@ -21,7 +21,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from array import array
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -214,6 +215,8 @@ class InstantPool:
 
     def drop(self, worker: str, shard: Shard) -> None: ...
 
+    def show(self, status: Mapping[str, object], waiting: int) -> None: ...
+
     def stop(self) -> None: ...
 
     def end(self, worker: str) -> None: ...
@@ -226,7 +229,7 @@ class TimedPool(InstantPool):
 
     def __init__(self, early: int) -> None:
         super().__init__(early)
-        self.waits: list[float] = []
+        self.waits = array("d")
         """Seconds from the report of a shard to the next one that its worker is given."""
         self._due: list[tuple[float, int, Event]] = []
         self._busy_until: dict[str, float] = {}

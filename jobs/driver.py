@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from actors.errors import InputError, LightmillError, RunError, Stopped, StorageError
 from actors.metadata import ShardHeader
@@ -95,7 +96,11 @@ class Driver:
                     self._take(event, committers)
                 self._settle()
                 self._progress.workers = self._crew.ready
-                self._progress.heartbeat(self._leash.status)
+                self._progress.heartbeat(self._show)
+
+    def _show(self, status: Mapping[str, Any]) -> None:
+        self._leash.status(status)
+        self._pool.show(status, sum(self._dispatch.waiting(lane) for lane in range(len(self._work.recipes))))
 
     def _say(self, text: str) -> None:
         _log.info(text)
@@ -231,9 +236,7 @@ class Driver:
         if seat.retired:
             return
         if self._nodes.failed(seat) and seat.node:
-            self._say(
-                f"machine {seat.node} is left out from now on: {LEFT_OUT} times in a row its workers failed: {reason}"
-            )
+            self._say(f"machine {seat.node} is left out: {LEFT_OUT} times in a row its workers failed: {reason}")
             self._progress.left_out = tuple(str(node) for node in self._nodes.left_out.values())
             self._crew.retire(seat.node)
         if not seat.ready and self._nodes.stillborn(seat.lane):

@@ -1,16 +1,13 @@
-"""WorkerPool: shards onto workers. The one place where a plain `Worker` is put on Ray.
+"""WorkerPool: shards onto workers, on Ray.
 
 Each worker is an actor with room for two shards: one denoising, one uploading. A shard is a streaming generator with a
 back-pressure of one item: Ray resumes it only once the driver has taken what it yielded. That makes every `Beat` an
 acknowledged announcement (measured: without it the last one before a SIGKILL was lost in 1 of 3 cases; with it in none;
 it costs 0.65 ms a beat, while the device is busy).
-
-Actors are never restarted or called again by Ray (`max_restarts=0, max_task_retries=0`): a lost call with retries
-stalls an ordered actor for about 30 s, and the driver knows better what to hand out next.
 """
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,18 +15,12 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 
 from actors.errors import LightmillError, Problem, RunError
-from actors.logs import LogFile
-from actors.models.model import ModelInfo
 from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardOrder, ShardReport
-from actors.storage.opening import open_bucket
-from actors.worker import Worker
+from jobs.actor import hire
 from jobs.drain import draining
 from jobs.events import Beaten, Broke, Died, Event, Leaving, Made, Placed, Ready
-
-CONCURRENCY = 8
-"""Calls an actor serves at once: two shards, a ping, the end of a third shard's upload, and shards that were dropped
-and have not come to their end."""
+from jobs.metrics import Metrics
 
 PING_SECONDS = 10.0
 LOOK_SECONDS = 2.0
@@ -62,6 +53,10 @@ class WorkerPool(Protocol):
         """What happened since, waiting up to `timeout` seconds for something to happen."""
         ...
 
+    def show(self, status: Mapping[str, Any], waiting: int) -> None:
+        """Tell whoever watches the workers how the run goes: its status, and how many shards wait for a worker."""
+        ...
+
     def stop(self) -> None:
         """Ask every worker to drop what it is generating, after the batch that runs."""
         ...
@@ -88,35 +83,11 @@ class _Member:
     pinged: float = 0.0
 
 
-class WorkerActor(Worker):
-    """A worker that loads its model in `ready`: of an error in an actor's constructor, Ray hands over only the text.
-
-    What it logs goes to the output, and so outlives its node.
-    """
-
-    def __init__(self, recipe: LaneRecipe, name: str) -> None:
-        self._given = (recipe, name)
-
-    def where(self) -> tuple[str, str]:
-        """The id of its node, and the address."""
-        return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
-
-    def ready(self) -> ModelInfo:
-        recipe, name = self._given
-        self._log = LogFile(open_bucket(recipe.output, recipe.storage), f"worker-{name}")
-        self._log.begin()
-        super().__init__(recipe, name)
-        return super().ready()
-
-    def leave(self) -> None:
-        """Put the last lines of the log."""
-        self._log.finish()
-
-
 class RayPool:
     """Workers as Ray actors, owned by the driver: when it dies, so do they."""
 
-    def __init__(self, silence_seconds: float) -> None:
+    def __init__(self, silence_seconds: float, metrics: Metrics | None) -> None:
+        self._metrics = metrics
         self._silence_seconds = silence_seconds
         """A worker that does not answer a ping for so long is ended: its process is frozen, or its node is."""
         self._members: dict[str, _Member] = {}
@@ -128,11 +99,7 @@ class RayPool:
     def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
         name = f"{recipe.lane:02d}-{self._started:04d}"
         self._started += 1
-        gpus = recipe.model.gpus_per_worker or 0
-        options: dict[str, Any] = {"num_gpus": gpus, "num_cpus": 1, "max_concurrency": CONCURRENCY}
-        if left_out:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(left_out)})"}
-        actor = ray.remote(WorkerActor).options(max_restarts=0, max_task_retries=0, **options).remote(recipe, name)
+        actor = hire(recipe, name, left_out)
         self._members[name] = _Member(name, actor, actor.where.remote(), actor.ready.remote())
         return name
 
@@ -158,6 +125,10 @@ class RayPool:
             member = owners[handle]
             if member.name in self._members:  # not ended by what an earlier event led to
                 yield from self._take(member, handle)
+
+    def show(self, status: Mapping[str, Any], waiting: int) -> None:
+        if self._metrics:
+            self._metrics.update(status, waiting)
 
     def stop(self) -> None:
         for member in self._members.values():

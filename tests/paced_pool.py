@@ -5,7 +5,7 @@ Nothing is left to chance: the same workers and shards give the same run, event 
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
@@ -122,6 +122,8 @@ class PacedPool:
         self.seconds = min(max(due, self.seconds), self.seconds + LONGEST_WAIT)
         while self._heap and self._heap[0][0] <= self.seconds:
             yield from heapq.heappop(self._heap)[2]()
+
+    def show(self, status: Mapping[str, object], waiting: int) -> None: ...
 
     def stop(self) -> None: ...
 

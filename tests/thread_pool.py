@@ -4,7 +4,7 @@ As on Ray, a worker goes on only once the driver has taken what it yielded.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Literal
@@ -85,6 +85,8 @@ class ThreadPool:
             if isinstance(event, Died) or worker in self._members:
                 yield event
             taken.set()
+
+    def show(self, status: Mapping[str, object], waiting: int) -> None: ...
 
     def stop(self) -> None:
         for member in self._members.values():

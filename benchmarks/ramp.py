@@ -1,0 +1,138 @@
+"""How long until every GPU of a cluster is at work: from the last machine that is up to the last worker's first image.
+
+`python -m benchmarks.ramp`. A Ray cluster on this machine: a head that takes no work, and four machines with one
+pretended GPU each, started at once while the job already waits for them, as an autoscaler would. The model is `fake`,
+which takes ten seconds to load and then half a second an image. Allowed: ten seconds beside the load.
+"""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.timing import print_table, write_results
+
+MACHINES = 4
+LOAD_SECONDS = 10.0
+IMAGES = 400
+LONGEST_SECONDS = 300.0
+BIN = Path(sys.executable).parent
+ENVIRONMENT = {
+    **os.environ,
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+
+
+@contextmanager
+def running(command: list[str | Path], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command in a group of its own, which ends with the `with`."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=ENVIRONMENT, start_new_session=True)
+        try:
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+
+
+def wait(condition: Callable[[], bool], what: str) -> float:
+    """When it first holds."""
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {LONGEST_SECONDS:.0f} s for {what}"
+        time.sleep(0.02)
+    return time.monotonic()
+
+
+def free_port() -> int:
+    """A port that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def start(address: str, *flags: str) -> list[str | Path]:
+    """The command of one machine."""
+    common = ["--node-ip-address=127.0.0.1", "--object-store-memory=134217728", "--block"]
+    return [BIN / "ray", "start", address, *common, *flags]
+
+
+def says(log: Path, words: str) -> bool:
+    """Whether a command has said so."""
+    return words in log.read_text(errors="replace")
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """One ramp."""
+    journal, address = folder / "journal", f"127.0.0.1:{free_port()}"
+    journal.touch()
+    job = {
+        "prompts": str(folder / "prompts.csv"),
+        "output": str(folder / "out"),
+        "shard_size": 10,
+        "models": [
+            {
+                "model": f"fake:load={LOAD_SECONDS},pace=0.5,journal={journal}",
+                "width": 64,
+                "height": 64,
+                "batch_size": 1,
+                "gpus_per_worker": 1,
+                "workers": {"max": MACHINES},
+            }
+        ],
+    }
+    (folder / "job.yaml").write_text(json.dumps(job))
+    (folder / "prompts.csv").write_text("prompt\n" + "".join(f"fox {number}\n" for number in range(IMAGES)))
+    up = [folder / f"machine{number}" for number in range(MACHINES)]
+    with ExitStack() as stack:
+        head = start("--head", f"--port={address.rpartition(':')[2]}", "--num-cpus=0", "--include-dashboard=false")
+        stack.enter_context(running(head, folder / "head"))
+        wait(lambda: says(folder / "head", "Ray runtime started"), "the head")
+        run = [BIN / "lightmill", "run", folder / "job.yaml", "--address", address]
+        stack.enter_context(running(run, folder / "run"))
+        wait(lambda: asked_for(folder / "out" / "status.json") == MACHINES, "the driver to ask for workers")
+        for log in up:
+            command = start(f"--address={address}", "--num-cpus=2", "--num-gpus=1")
+            stack.enter_context(running(command, log))
+        all_up = wait(lambda: all(says(log, "Ray runtime started") for log in up), "the machines")
+        times = [
+            wait(lambda number=number: len(painters(journal)) >= number, f"{number} workers")  # type: ignore[misc]
+            for number in range(1, MACHINES + 1)
+        ]
+    return {"first_seconds": times[0] - all_up, "all_seconds": times[-1] - all_up}
+
+
+def asked_for(status: Path) -> int:
+    """How many workers the driver wants."""
+    return int(json.loads(status.read_text())["workers_wanted"]) if status.exists() else 0
+
+
+def painters(journal: Path) -> set[str]:
+    """The processes that have begun an image."""
+    return {line.split()[1] for line in journal.read_text().splitlines() if line.count(" ") == 1}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    with tempfile.TemporaryDirectory(prefix="ramp-") as folder:
+        measured = measure(Path(folder))
+    beside = measured["all_seconds"] - LOAD_SECONDS
+    rows = [{"machines": MACHINES, "load_seconds": LOAD_SECONDS, **measured, "beside_the_load": beside}]
+    rows = [{name: round(value, 2) for name, value in row.items()} for row in rows]
+    print_table(rows)
+    write_results("ramp", rows)
+
+
+if __name__ == "__main__":
+    main()
