@@ -111,10 +111,14 @@ class Crew:
             self._benches[seat.lane].leave(worker, seat)
         return seat
 
-    def is_elsewhere(self, worker: str) -> bool:
-        """Whether another machine has a worker of the same lane, which loads its model or has loaded it."""
+    def is_alone_in_this(self, worker: str) -> bool:
+        """A worker could not load its model: whether that may be its machine's fault, since another one has loaded it,
+        or may yet."""
         here = self.seats[worker]
-        return any(seat.lane == here.lane and seat.node not in (None, here.node) for seat in self.seats.values())
+        if here.node:
+            here.node.is_unable = True
+        others = [seat.node for seat in self.seats.values() if seat.lane == here.lane and seat.node]
+        return any(not node.is_unable for node in others)
 
     def retire(self, node: Node) -> list[str]:
         """The machine gets no more shards: its workers, which are let go once they have finished what they can. The

@@ -192,7 +192,7 @@ class Driver:
 
     def _broke(self, worker: str, shard: Shard | None, error: LightmillError) -> None:
         if shard is None:  # the model cannot be loaded, and will not be next time, unless it is this machine's fault
-            if not self._crew.is_elsewhere(worker):
+            if not self._crew.is_alone_in_this(worker):
                 raise error
             self._pool.end(worker)
             self._say(f"worker {worker} could not load its model: {error}")

@@ -34,7 +34,7 @@ class Nodes:
         """A worker has loaded its model, or made a shard."""
         self._stillborn[seat.lane] = 0
         if seat.node:
-            seat.node.failures, seat.node.has_worked = 0, True
+            seat.node.failures, seat.node.has_worked, seat.node.is_unable = 0, True, False
 
     def failed(self, seat: Seat) -> bool:
         """A worker is no more, and its machine may be why: whether that is to be left out from now on. There must be

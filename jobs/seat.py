@@ -60,6 +60,8 @@ class Node:
     """It is about to be taken away."""
     until: float | None = None
     """When that is, if anybody knows."""
+    is_unable: bool = False
+    """A model could not be loaded there."""
     has_worked: bool = False
     failures: int = 0
     """Of its workers, in a row: since one of them has loaded its model or made a shard."""

@@ -74,6 +74,11 @@ def test_a_legend_shows_labels_that_its_query_leaves():
             assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= set(kept.split(", "))
 
 
+def test_the_documentation_has_the_same_names_and_labels():
+    rows = re.findall(r"^\| `(ray_\w+)` \| ([^|]*) \|", Path("docs/cluster.md").read_text(), re.M)
+    assert {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows} == EXPORTED
+
+
 def test_counts_go_up_only_and_begin_with_this_run(recorded):
     metrics = Metrics("cats")
     for done, failed, filtered in [(40, 0, 0), (50, 2, 1), (45, 1, 1), (60, 2, 1)]:  # a worker died, and back

@@ -114,6 +114,6 @@ def test_a_machine_that_cannot_load_what_others_can_is_left_out():
 @pytest.mark.parametrize("nodes", [1, 3])
 def test_a_model_that_nobody_can_load_ends_the_job(nodes):
     pool = Unable([1.0], nodes=nodes, sick={"node0", "node1", "node2"})
-    with pytest.raises((InputError, RunError)):
+    with pytest.raises(InputError, match="LM1202"):
         drive_paced(pool, plan_of(30), (nodes,))
-    assert pool.seconds < 60
+    assert len(pool.started) <= 2 * nodes
