@@ -10,6 +10,11 @@ from jobs.seat import Making, Seat
 
 Seats = Mapping[str, Seat]
 
+SURELY = 1.2
+START_SECONDS = 2.0
+"""A shard is made twice only where that seems to take so much less than waiting for it: what workers of the same kind
+take differs by a tenth or two, and to begin takes a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -36,7 +41,9 @@ def moves(seats: Seats, lane: int, now: float) -> Iterator[Move]:
             if making.announced is None and behind:
                 waiting.append((end, index, name, making.images * pace))
             behind = end
-    yield from _matched(waiting, seats, idle, usual)
+    for move, seconds, end in _matched(waiting, seats, idle, usual):
+        if seconds < end:
+            yield move
 
 
 def copies(seats: Seats, lane: int, now: float, may_be_twice: Callable[[int], bool]) -> Iterator[Move]:
@@ -52,17 +59,19 @@ def copies(seats: Seats, lane: int, now: float, may_be_twice: Callable[[int], bo
         for index, shard in seat.making.items():
             if may_be_twice(index) and (left := shard.seconds_left(pace, now)):
                 making.append((left, index, name, shard.images * (shard.pace or pace)))
-    yield from _matched(making, seats, idle, usual)
+    for move, seconds, end in _matched(making, seats, idle, usual):
+        if SURELY * seconds + START_SECONDS < end:
+            yield move
 
 
 def _matched(
     shards: list[tuple[float, int, str, float]], seats: Seats, idle: list[str], usual: float
-) -> Iterator[Move]:
-    """`shards`: when each is expected to end, its index, who has it, and how long that one would take for all of it."""
+) -> Iterator[tuple[Move, float, float]]:
+    """What could be moved, how long that would take, and when it is expected to end where it is. `shards`: that end,
+    the index, who has it, and how long that one would take for all of it."""
     for (end, index, holder, seconds), worker in zip(sorted(shards, reverse=True), idle, strict=False):
         faster = _pace(seats[holder], usual) / _pace(seats[worker], usual)
-        if seconds / faster < end:
-            yield Move(index, holder, worker)
+        yield Move(index, holder, worker), seconds / faster, end
 
 
 def _of(seats: Seats, lane: int) -> Iterable[tuple[str, Seat]]:

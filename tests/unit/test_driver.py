@@ -108,7 +108,7 @@ def test_a_shard_that_two_workers_make_is_committed_once(tmp_path):
     def fate(worker, shard, item):
         held.setdefault(shard.index, worker)
         if held.setdefault("slow", worker) == worker and isinstance(item, Beat):
-            time.sleep(1.5)
+            time.sleep(4)
         return "deliver"
 
     given = Counter()
