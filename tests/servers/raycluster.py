@@ -27,11 +27,12 @@ class RayCluster:
     """Where Prometheus would ask its head's agent."""
 
     @contextmanager
-    def node(self, gpus: int = 1) -> Iterator["RayNode"]:
-        """One more machine, with GPUs that it pretends to have; it is there when it has joined."""
+    def node(self, gpus: int = 1, **environment: str) -> Iterator["RayNode"]:
+        """One more machine, with GPUs that it pretends to have; it is there when it has joined. Its workers have this
+        in their environment."""
         command = [RAY, "start", "--block", f"--address={self.address}", "--node-ip-address=127.0.0.1"]
         command += [f"--num-cpus={2 * gpus}", f"--num-gpus={gpus}", "--object-store-memory=134217728"]
-        with Child(command, self.folder, env=self.environment) as child:
+        with Child(command, self.folder, env={**self.environment, **environment}) as child:
             child.wait_for_line("Ray runtime started", START_S, "stdout")
             yield RayNode(self, child)
 
