@@ -13,8 +13,8 @@ the job is given up."""
 LEFT_OUT = STRIKES + 1
 """Failures of one machine in a row, after which it gets no worker any more: with one less, an image that kills its
 workers may have been to blame."""
-SAME_SECONDS = 5.0
-"""Failures of one machine within these are one: it may have several workers."""
+SAME_SECONDS = 2.0
+"""Failures of one machine within these are one: it may have several workers. To start one takes longer."""
 
 
 class Nodes:
