@@ -70,7 +70,7 @@ def ray_cluster(folder: Path, gpus: int = 0, cpus: int = 4) -> Iterator[RayClust
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if cpus else "1",  # 0: no machine may join
         # That a machine is gone is found in 2 s, and not in 18.
         "RAY_health_check_initial_delay_ms": "0",
         "RAY_health_check_period_ms": "500",
