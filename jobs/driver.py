@@ -114,7 +114,7 @@ class Driver:
                 self._leaving(node, seconds)
             case Ready(worker, info):
                 self._crew.is_ready(worker)
-                self._nodes.worked(self._crew.seats[worker])
+                self._nodes.loaded(self._crew.seats[worker])
                 self._progress.running()
                 self._say(f"worker {worker} is ready: {info.model} on {info.device}")
             case Beaten(worker, shard, beat):
@@ -147,7 +147,7 @@ class Driver:
             self._say(f"shard {shard.index} came once more, in attempt {report.attempt}, which is dropped")
             return
         self._committing[shard.index] = worker
-        self._nodes.worked(self._crew.seats[worker])
+        self._nodes.made(self._crew.seats[worker])
         committers.submit(self._commit, report).add_done_callback(lambda future: self._committed.put((report, future)))
 
     def _commit(self, report: ShardReport) -> ShardHeader:

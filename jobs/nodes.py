@@ -13,8 +13,9 @@ the job is given up."""
 LEFT_OUT = STRIKES + 1
 """Failures of one machine in a row, after which it gets no worker any more: with one less, an image that kills its
 workers may have been to blame."""
-SAME_SECONDS = 2.0
-"""Failures of one machine within these are one: it may have several workers. To start one takes longer."""
+SAME_SECONDS = 0.5
+"""Failures of one machine within these are one: it may have had several workers when it vanished. To start one takes a
+second."""
 
 
 class Nodes:
@@ -30,11 +31,16 @@ class Nodes:
         """The machine of this id."""
         return self._nodes.setdefault(node, Node(node, address))
 
-    def worked(self, seat: Seat) -> None:
-        """A worker has loaded its model, or made a shard."""
+    def loaded(self, seat: Seat) -> None:
+        """A worker has loaded its model."""
         self._stillborn[seat.lane] = 0
         if seat.node:
-            seat.node.failures, seat.node.has_worked, seat.node.is_unable = 0, True, False
+            seat.node.is_unable, seat.node.has_worked = False, True
+
+    def made(self, seat: Seat) -> None:
+        """A worker has made a shard."""
+        if seat.node:
+            seat.node.failures = 0
 
     def failed(self, seat: Seat) -> bool:
         """A worker is no more, and its machine may be why: whether that is to be left out from now on. There must be

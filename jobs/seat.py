@@ -64,7 +64,7 @@ class Node:
     """A model could not be loaded there."""
     has_worked: bool = False
     failures: int = 0
-    """Of its workers, in a row: since one of them has loaded its model or made a shard."""
+    """Of its workers, in a row: since one of them has made a shard."""
     failed: float = float("-inf")
 
     def __str__(self) -> str:

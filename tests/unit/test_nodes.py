@@ -59,8 +59,20 @@ def test_whatever_is_taken_away_every_shard_is_committed_once(drains, deaths):
     drive_paced(pool, plan_of(20), (4,))
 
 
-def test_a_machine_that_fails_again_and_again_is_left_out_and_that_is_said():
-    pool = PacedPool([1.0], nodes=3, sick={"node1"})
+class Brittle(PacedPool):
+    """On these machines a worker loads its model, and dies with its first batch."""
+
+    def _loaded(self, worker):
+        worker.ready = not worker.gone
+        return [Ready(worker.name, ModelInfo(model="paced"))] if worker.ready else []
+
+    def _next_batch(self, worker):
+        return self._die(worker.name) if worker.node in self._sick else super()._next_batch(worker)
+
+
+@pytest.mark.parametrize("kind", [PacedPool, Brittle], ids=["while it loads", "with its first batch"])
+def test_a_machine_that_fails_again_and_again_is_left_out_and_that_is_said(kind):
+    pool = kind([1.0], nodes=3, sick={"node1"})
     _, leash = drive_paced(pool, plan_of(30), (3,))
     (said,) = [text for text in leash.said if "is left out" in text]
     assert said.startswith(f"machine node1 (node1) is left out: {LEFT_OUT} times in a row its workers failed")
