@@ -27,16 +27,13 @@ def cluster(tmp_path_factory) -> RayCluster:
         yield cluster
 
 
-def test_two_models_share_a_gpu_by_halves_and_a_run_can_be_watched(cluster, tmp_path):
-    half = {"width": 32, "height": 32, "gpus_per_worker": 0.5, "workers": {"max": 1}}
-    models = [{"model": "fake:pace=0.1", **half}, {"model": "fake:pace=0.11", **half}]
-    job = make_job(tmp_path, CATS[:120], models=models)
-    with cluster.node() as machine, job.start("--address", cluster.address, env=cluster.environment) as run:
-        wait_until(lambda: len({pid for _, pid in job.painted()}) == 2, START_S, f"both to paint: {run.child}")
-        assert paints(job, machine)
-        wait_until(lambda: exported(cluster) >= METRICS, START_S, f"{METRICS} at {cluster.metrics}")
-        run.end()
+@pytest.mark.timeout(600)
+def test_machines_that_are_drained_or_die_cost_little_and_others_take_their_place(cluster, tmp_path):
+    job = make_job(tmp_path, CATS, model="fake:pace=0.15", gpus_per_worker=1)
+    losses = ["drained", "killed"] * 2
+    lose_machines(job, cluster, losses)
     check(job)
+    assert job.made_again() <= 2 * losses.count("killed")
 
 
 def test_a_machine_on_which_every_worker_dies_is_left_out(cluster, tmp_path):
@@ -50,13 +47,16 @@ def test_a_machine_on_which_every_worker_dies_is_left_out(cluster, tmp_path):
     check(job)
 
 
-@pytest.mark.timeout(600)
-def test_machines_that_are_drained_or_die_cost_little_and_others_take_their_place(cluster, tmp_path):
-    job = make_job(tmp_path, CATS, model="fake:pace=0.15", gpus_per_worker=1)
-    losses = ["drained", "killed"] * 2
-    lose_machines(job, cluster, losses)
+def test_two_models_share_a_gpu_by_halves_and_a_run_can_be_watched(cluster, tmp_path):
+    half = {"width": 32, "height": 32, "gpus_per_worker": 0.5, "workers": {"max": 1}}
+    models = [{"model": "fake:pace=0.1", **half}, {"model": "fake:pace=0.11", **half}]
+    job = make_job(tmp_path, CATS[:120], models=models)
+    with cluster.node() as machine, job.start("--address", cluster.address, env=cluster.environment) as run:
+        wait_until(lambda: len({pid for _, pid in job.painted()}) == 2, START_S, f"both to paint: {run.child}")
+        assert paints(job, machine)
+        wait_until(lambda: exported(cluster) >= METRICS, START_S, f"{METRICS} at {cluster.metrics}")
+        run.end()
     check(job)
-    assert job.made_again() <= 2 * losses.count("killed")
 
 
 def exported(cluster):
