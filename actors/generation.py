@@ -6,9 +6,8 @@ one that does not fit is made smaller, and a blank image gets one more seed.
 
 import dataclasses
 import logging
-import threading
 from collections import Counter, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -29,6 +28,11 @@ _log = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
 """Batches given to the device: one on it, and one that it can begin with at once."""
+
+
+def stopped() -> Problem:
+    """What is said of a shard that nobody waits for any more."""
+    return Problem("LM1610", "stopped on request; the same command resumes the job")
 
 
 class Generation:
@@ -56,9 +60,9 @@ class Generation:
         self.batch_size = 0
         """The largest batch that was computed."""
 
-    def beats(self, clock: Clock, stopping: threading.Event) -> Iterator[Beat]:
+    def beats(self, clock: Clock, is_wanted: Callable[[], bool]) -> Iterator[Beat]:
         """Do it all. A batch is named in a beat before it goes on the device; raises `Stopped` after the batch that
-        runs when `stopping` is set."""
+        runs when it is not wanted any more."""
         try:
             while self._todo or self._in_flight:
                 if self._may_submit():
@@ -68,8 +72,8 @@ class Generation:
                         continue
                     with clock.measure("announce"):
                         yield self._beat(batch)
-                    if stopping.is_set():
-                        raise Stopped(Problem("LM1610", "stopped on request; the same command resumes the job"))
+                    if not is_wanted():
+                        raise Stopped(stopped())
                     self._in_flight.append((batch, self._device.paint(batch)))
                 else:
                     with clock.held_back(lambda: self._writer.seconds):

@@ -78,7 +78,7 @@ class Remaker:
             with self._writer(bucket, shard) as writer:
                 samples = SampleRows(self.info, shard, NAME, NAME, self._recipe.stage)
                 generation = Generation(self._recipe, self._device, batches, (), self._inputs, samples, writer)
-                for _ in generation.beats(self._clock, stopping):
+                for _ in generation.beats(self._clock, lambda: not stopping.is_set()):
                     pass  # nobody needs to know what is on the device
                 made, _ = writer.finish()
             for row in made:

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pyarrow as pa
 
@@ -14,7 +15,8 @@ from actors import crash
 from actors.batches import plan_batches
 from actors.clock import Clock
 from actors.device import Device
-from actors.generation import Generation
+from actors.errors import Stopped
+from actors.generation import Generation, stopped
 from actors.input_files import InputFiles
 from actors.inputs import InputReader
 from actors.metadata import metadata_file
@@ -24,7 +26,7 @@ from actors.models.tasks import refuse_as_later, refuse_without_inputs
 from actors.orders import Assignment, resolve
 from actors.parents import read_parents
 from actors.recipe import LaneRecipe
-from actors.records import Beat, ShardOrder, ShardReport
+from actors.records import Beat, Shard, ShardOrder, ShardReport
 from actors.samples import SampleRows
 from actors.storage.opening import open_bucket
 from actors.tables.columns import use_columns
@@ -34,6 +36,9 @@ from actors.tables.references import References
 from actors.writer import ShardWriter
 
 _log = logging.getLogger(__name__)
+
+TURN_SECONDS = 0.5
+"""How often a shard that waits for the device looks whether it is still wanted."""
 
 
 class Worker:
@@ -50,6 +55,7 @@ class Worker:
         self._turn = threading.Lock()
         self._reading = threading.Lock()
         self._stopping = threading.Event()
+        self._dropped: set[int] = set()
         self._device = Device(lambda: load_lane(recipe), self._clock, recipe.batch_timeout_seconds)
         if recipe.stage:
             refuse_as_later(recipe.model.model, self._device.info.task)
@@ -77,20 +83,26 @@ class Worker:
         """
         self._stopping.set()
 
+    def drop(self, shard: int) -> None:
+        """Let the `run` of this shard raise `Stopped`: at once if it waits for its turn, else after the batch that is
+        on the device. Somebody else makes it."""
+        self._dropped.add(shard)
+
     def run(self, order: ShardOrder) -> Iterator[Beat | ShardReport]:
         """Make the shard: beats while it is being generated, and one report at the end.
 
         The consumer takes each item before this goes on. Leaving early, for whatever reason, aborts the uploads.
         """
         crash.point("worker.start")
+        self._dropped.discard(order.shard.index)
         attempt = uuid.uuid4().hex[:12]
         _log.info("shard %d, attempt %s: begun", order.shard.index, attempt)
         rows = SampleRows(self._device.info, order.shard, attempt, self._name, self._recipe.stage)
         with self._clock.measure("other"), self._writer(order, attempt) as writer:
             assignment = self._read(order)
-            with self._turn:
+            with self._turn_for(order.shard):
                 generation = self._generation(order, assignment, rows, writer)
-                yield from generation.beats(self._clock, self._stopping)
+                yield from generation.beats(self._clock, lambda: self._is_awaited(order.shard))
                 crash.point("worker.generated")
             with self._clock.measure("announce"):
                 yield generation.last_beat()
@@ -106,6 +118,20 @@ class Worker:
             parents = read_parents(self._bucket, order.parents) if order.parents else None
             found = self._inputs.measured(resolve(order, prompts, self._recipe, self._device.info, parents))
             return dataclasses.replace(found, requests=self._device.counted(found.requests))
+
+    @contextmanager
+    def _turn_for(self, shard: Shard) -> Iterator[None]:
+        """The device, once the shards before this one have been through; raises `Stopped` if it is not wanted then."""
+        while not self._turn.acquire(timeout=TURN_SECONDS):
+            if not self._is_awaited(shard):
+                raise Stopped(stopped())
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _is_awaited(self, shard: Shard) -> bool:
+        return self._is_wanted() and shard.index not in self._dropped
 
     def _is_wanted(self) -> bool:
         return not self._stopping.is_set()

@@ -1,23 +1,28 @@
 """Book-keeping at scale, without images: what planning, resuming and driving cost when a job is large.
 
-`python -m benchmarks.bookkeeping [plan] [resume] [drive]`. Each part runs in a process of its own, whose peak of
-memory is counted.
+`python -m benchmarks.bookkeeping [plan] [resume] [drive] [hand_out]`. Each part runs in a process of its own, whose
+peak of memory is counted.
 
 - `plan`: `lightmill plan --check none` of a Parquet table of 100 million rows. Allowed: 10 s and 500 MiB.
 - `resume`: from the command to the knowledge of what is missing, over 10,000 committed shards in a folder; allowed:
   10 s. And writing the index of as many.
 - `drive`: a million shards through the driver, with workers that take no time and a store that keeps nothing: its
   memory at the first 100,000 and at the end.
+- `hand_out`: 1,000 workers that take 1.5 s for a shard, and 100,000 shards: from the report of a shard to the next one
+  for its worker, with the commit between them. Allowed: 10 ms at the median, and no memory.
 """
 
+import heapq
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +50,7 @@ from jobs.lease import Lease
 from jobs.manifest import Manifest
 from jobs.order import RunOrder
 from jobs.plan import Plan
+from jobs.pool import WorkerPool
 from jobs.promise import make_promise
 from jobs.spec import JobSpec
 from jobs.status import Progress
@@ -54,6 +60,8 @@ GROUP = 65_536
 COMMITTED = 10_000
 SHARDS = 1_000_000
 EARLY = 100_000
+MANY_WORKERS = 1_000
+SHARD_SECONDS = 1.5
 Facts = dict[str, Any]
 
 
@@ -98,22 +106,44 @@ def resume(folder: Path) -> Facts:
 
 def drive(folder: Path) -> Facts:
     """Memory of a driver, early and late."""
+    pool = InstantPool(EARLY)
+    seconds = drive_all(folder, pool, SHARDS, workers=4)
+    early, late = pool.early_mib, resident_mib()
+    return {"shards": SHARDS, "shards_per_second": SHARDS / seconds, "early_mib": early, "late_mib": late}
+
+
+def hand_out(folder: Path) -> Facts:
+    """How soon one of many workers gets its next shard."""
+    shards = SHARDS // 10
+    pool = TimedPool(EARLY // 10)
+    drive_all(folder, pool, shards, workers=MANY_WORKERS)
+    late = resident_mib()
+    times = sorted(pool.waits)
+    return {
+        "workers": MANY_WORKERS,
+        "shards": shards,
+        "median_ms": 1000 * times[len(times) // 2],
+        "p99_ms": 1000 * times[len(times) * 99 // 100],
+        "early_mib": pool.early_mib,
+        "late_mib": late,
+    }
+
+
+def drive_all(folder: Path, pool: WorkerPool, shards: int, workers: int) -> float:
+    """Seconds in which a driver has these workers make these shards."""
     manifest = make_manifest(folder, rows=10, shard_size=1)
     bucket = NoBucket()
-    pool = InstantPool()
     work = Work(
-        plan=Plan((SHARDS,), 1, 1),
+        plan=Plan((shards,), 1, 1),
         recipes=lane_recipes(manifest, manifest.spec, 0),
-        workers=(4,),
-        catalog=Catalog(SHARDS),
+        workers=(workers,),
+        catalog=Catalog(shards),
         committer=Committer(bucket, NoLease(), "strong"),  # type: ignore[arg-type]
         max_attempts=3,
     )
     begun = time.monotonic()
-    Driver(work, pool, Progress(bucket, "drive", SHARDS, 0), NoLeash()).run()  # type: ignore[arg-type]
-    seconds = time.monotonic() - begun
-    early, late = pool.memory[EARLY], resident_mib()
-    return {"shards": SHARDS, "shards_per_second": SHARDS / seconds, "early_mib": early, "late_mib": late}
+    Driver(work, pool, Progress(bucket, "drive", shards, 0), NoLeash()).run()  # type: ignore[arg-type]
+    return time.monotonic() - begun
 
 
 def make_manifest(folder: Path, rows: int, shard_size: int) -> Manifest:
@@ -154,14 +184,16 @@ def make_report(shard: Shard) -> ShardReport:
 class InstantPool:
     """Workers that have made a shard as soon as they get it."""
 
-    def __init__(self) -> None:
-        self.memory: dict[int, float] = {}
+    def __init__(self, early: int) -> None:
+        """`early`: after how many shards memory is looked at."""
+        self.early_mib = 0.0
+        self._early = early
         self._made = 0
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._template = make_report(Shard(0, 0, 0, 1))
         self._started = 0
 
-    def start(self, recipe: LaneRecipe) -> str:
+    def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
         name = f"{self._started}"
         self._started += 1
         self._events.put(Ready(name, ModelInfo(model="fake")))
@@ -169,10 +201,11 @@ class InstantPool:
 
     def assign(self, worker: str, order: ShardOrder) -> None:
         self._events.put(Beaten(worker, order.shard, Beat((f"{order.shard.index}",), 0, 0)))
+        self._events.put(Beaten(worker, order.shard, Beat((), 1, 0)))
         self._events.put(Made(worker, replace(self._template, shard=order.shard)))
         self._made += 1
-        if self._made == EARLY:
-            self.memory[EARLY] = resident_mib()
+        if self._made == self._early:
+            self.early_mib = resident_mib()
 
     def poll(self, timeout: float) -> Iterator[Event]:
         if self._events.empty():
@@ -180,11 +213,48 @@ class InstantPool:
         while not self._events.empty():
             yield self._events.get()
 
+    def drop(self, worker: str, shard: Shard) -> None: ...
+
+    def show(self, status: Mapping[str, object], waiting: int) -> None: ...
+
     def stop(self) -> None: ...
 
     def end(self, worker: str) -> None: ...
 
     def close(self) -> None: ...
+
+
+class TimedPool(InstantPool):
+    """Workers that take their time for a shard, each another one, and so report one by one."""
+
+    def __init__(self, early: int) -> None:
+        super().__init__(early)
+        self.waits = array("d")
+        """Seconds from the report of a shard to the next one that its worker is given."""
+        self._due: list[tuple[float, int, Event]] = []
+        self._busy_until: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
+
+    def assign(self, worker: str, order: ShardOrder) -> None:
+        now = time.perf_counter()
+        if worker in self._reported:
+            self.waits.append(now - self._reported.pop(worker))
+        begun = max(now, self._busy_until.get(worker, 0.0))
+        self._busy_until[worker] = done = begun + SHARD_SECONDS * random.uniform(0.5, 1.5)
+        super().assign(worker, order)
+        for second in (begun, done, done):
+            heapq.heappush(self._due, (second, len(self._due) + 10 * order.shard.index, self._events.get()))
+
+    def poll(self, timeout: float) -> Iterator[Event]:
+        while not self._events.empty():  # who is ready
+            yield self._events.get()
+        now = time.perf_counter()
+        time.sleep(max(0.0, min(timeout, self._due[0][0] - now)) if self._due else timeout)
+        while self._due and self._due[0][0] <= time.perf_counter():
+            _, _, event = heapq.heappop(self._due)
+            if isinstance(event, Made):
+                self._reported.setdefault(event.worker, time.perf_counter())
+            yield event
 
 
 class NoBucket:
@@ -216,7 +286,7 @@ class NoLeash:
     def status(self, status: object) -> None: ...
 
 
-PARTS: dict[str, Callable[[Path], Facts]] = {"plan": plan, "resume": resume, "drive": drive}
+PARTS: dict[str, Callable[[Path], Facts]] = {"plan": plan, "resume": resume, "drive": drive, "hand_out": hand_out}
 
 
 def apart(name: str) -> Facts:

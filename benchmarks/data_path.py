@@ -34,7 +34,7 @@ from actors.storage.opening import open_bucket
 from actors.writer import ShardWriter
 from benchmarks.natural import Pixels, natural_images, null_model
 from benchmarks.timing import interleaved, print_table, write_results
-from jobs.crew import IN_HAND
+from jobs.bench import IN_HAND
 
 DIFFERENT = 4
 ROUNDS = 5

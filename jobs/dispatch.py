@@ -40,15 +40,39 @@ class Dispatch:
         self._rework = rework
         self._queues = [Queue(plan, catalog, lane) for lane in range(len(plan.lane_rows))]
         self._trouble: dict[int, Trouble] = {}
+        self._twice: set[int] = set()
+        """Shards that two workers have in hand: each may come back once without being lost."""
 
     def waiting(self, lane: int) -> int:
         """How many shards of this lane could be made now, and are in nobody's hand."""
         return self._queues[lane].size
 
+    def is_handed_out(self, lane: int) -> bool:
+        """Whether every shard of this lane is committed or in somebody's hand."""
+        queue = self._queues[lane]
+        return not queue.size and not queue.closed
+
+    def images(self, index: int) -> int:
+        """How many images are to be made of this shard."""
+        return self._plan.shard_images(index) if self._rework is None else len(self._rework[index].keys)
+
     def next(self, lane: int) -> ShardOrder | None:
         """The next shard of this lane to be made, or None while there is none: one may still come."""
         index = self._queues[lane].take()
         return None if index is None else self._order(self._plan.shard(index))
+
+    def may_be_twice(self, index: int) -> bool:
+        """Whether a shard that one worker has in hand may go to a second one: it has done no harm so far."""
+        return index not in self._twice and index not in self._trouble
+
+    def again(self, index: int) -> ShardOrder:
+        """A copy for a second worker of a shard that one has in hand."""
+        self._twice.add(index)
+        return self._order(self._plan.shard(index))
+
+    def is_twice(self, index: int) -> bool:
+        """Whether two workers have this shard in hand."""
+        return index in self._twice
 
     def made(self, index: int) -> None:
         """The shard is committed, and the catalog knows: its troubles are over, and what is made of it may be made."""
@@ -59,7 +83,8 @@ class Dispatch:
 
     def give_back(self, shard: Shard) -> None:
         """The shard was not begun, or was dropped on purpose: no fault of its own."""
-        self._queues[shard.lane].put_first(shard.index)
+        if not self._is_elsewhere(shard):
+            self._queues[shard.lane].put_first(shard.index)
 
     def struck(self, shard: Shard, announced: Iterable[str]) -> None:
         """A worker died or hung while it had the shard, with these images on its device or about to be.
@@ -75,7 +100,8 @@ class Dispatch:
             trouble.deaths += 1
         if trouble.deaths >= 2 * UNEXPLAINED * self._max_attempts:
             raise RunError(_deadly(shard, trouble.deaths))
-        self._queues[shard.lane].put(shard.index)
+        if not self._is_elsewhere(shard):
+            self._queues[shard.lane].put(shard.index)
 
     def broke(self, shard: Shard, error: LightmillError) -> None:
         """A worker could not do the shard, and said so. After `max_attempts` its images are failed rows.
@@ -88,7 +114,14 @@ class Dispatch:
         most = self._max_attempts - isinstance(error, StorageError)
         if trouble.attempts > most:
             raise error
-        self._queues[shard.lane].put(shard.index)
+        if not self._is_elsewhere(shard):
+            self._queues[shard.lane].put(shard.index)
+
+    def _is_elsewhere(self, shard: Shard) -> bool:
+        """Whether a shard that comes back from one worker is in the hand of another. From now on it is not twice."""
+        twice = shard.index in self._twice
+        self._twice.discard(shard.index)
+        return twice
 
     def _order(self, shard: Shard) -> ShardOrder:
         only = self._rework[shard.index].keys if self._rework is not None else None

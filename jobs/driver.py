@@ -1,12 +1,14 @@
 """Driver: hands shards to workers until every one is committed."""
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from typing import Any
 
-from actors.errors import InputError, LightmillError, Problem, RunError, Stopped, StorageError
+from actors.errors import InputError, LightmillError, RunError, Stopped, StorageError
 from actors.metadata import ShardHeader
 from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardReport
@@ -14,9 +16,10 @@ from jobs.catalog import Catalog
 from jobs.commit import Committer, DataMissing
 from jobs.crew import Crew
 from jobs.dispatch import Dispatch, suspects_of
-from jobs.events import Beaten, Broke, Died, Event, Made, Ready
+from jobs.events import Beaten, Broke, Died, Event, Leaving, Made, Placed, Ready
 from jobs.fidelity import Fidelity
 from jobs.leash import Leash
+from jobs.nodes import LEFT_OUT, Nodes, stillborn
 from jobs.plan import Plan
 from jobs.pool import WorkerPool
 from jobs.retry import Rework
@@ -26,8 +29,6 @@ from jobs.status import Progress
 _log = logging.getLogger(__name__)
 
 COMMITTERS = 4
-STILLBORN = 3
-"""Workers of a lane that die in a row while they load their model, after which the job is given up."""
 POLL_SECONDS = 0.05
 
 
@@ -57,15 +58,19 @@ class Driver:
         pool: WorkerPool,
         progress: Progress,
         leash: Leash,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._work = work
         self._pool = pool
         self._progress = progress
         self._leash = leash
         self._dispatch = Dispatch(work.plan, work.catalog, work.max_attempts, work.rework)
-        self._crew = Crew(pool, self._dispatch, work.recipes, work.workers, self._say)
-        self._stillborn = dict.fromkeys(range(len(work.recipes)), 0)
-        self._committing: dict[int, Seat] = {}
+        self._crew = Crew(pool, self._dispatch, work.recipes, work.workers, self._say, now)
+        self._now = now
+        self._nodes = Nodes(now)
+        self._crew.left_out = self._nodes.left_out.keys()
+        self._committing: dict[int, str] = {}
+        """The shards that are, and who made them."""
         self._committed: SimpleQueue[tuple[ShardReport, Future[ShardHeader]]] = SimpleQueue()
         self._unheard: StorageError | None = None
         """Of a commit that was given up: it may still land."""
@@ -94,7 +99,11 @@ class Driver:
                     self._take(event, committers)
                 self._settle()
                 self._progress.workers = self._crew.ready
-                self._progress.heartbeat(self._leash.status)
+                self._progress.heartbeat(self._show)
+
+    def _show(self, status: Mapping[str, Any]) -> None:
+        self._leash.status(status)
+        self._pool.show(status, sum(self._dispatch.waiting(lane) for lane in range(len(self._work.recipes))))
 
     def _say(self, text: str) -> None:
         _log.info(text)
@@ -102,16 +111,19 @@ class Driver:
 
     def _take(self, event: Event, committers: ThreadPoolExecutor) -> None:
         match event:
+            case Placed(worker, node, address):
+                self._placed(worker, node, address)
+            case Leaving(node, seconds):
+                self._leaving(node, seconds)
             case Ready(worker, info):
                 seat = self._crew.seats[worker]
                 self._work.fidelity.require(self._work.recipes[seat.lane], info)
-                seat.ready = True
-                self._stillborn[seat.lane] = 0
+                self._crew.is_ready(worker)
+                self._nodes.loaded(seat)
                 self._progress.running()
                 self._say(f"worker {worker} is ready: {info.model} on {info.device}")
             case Beaten(worker, shard, beat):
-                if shard.index in self._crew.seats[worker].announced:
-                    self._crew.seats[worker].announced[shard.index] = beat.announced
+                if self._crew.beat(worker, shard, beat):
                     self._progress.making(shard.index, beat.done, beat.failed)
             case Made(worker, report):
                 self._made(worker, report, committers)
@@ -120,15 +132,27 @@ class Driver:
             case Died(worker, reason=reason):
                 self._died(worker, reason)
 
+    def _placed(self, worker: str, node: str, address: str) -> None:
+        found = self._crew.seats[worker].node = self._nodes.find(node, address)
+        if found.is_leaving or node in self._nodes.left_out:  # it was asked for before
+            self._crew.retire(found)
+
+    def _leaving(self, node: str, seconds: float | None) -> None:
+        found = self._nodes.find(node)
+        found.is_leaving, found.until = True, None if seconds is None else self._now() + seconds
+        workers = self._crew.retire(found)
+        if workers:
+            when = "" if seconds is None else f" in {max(seconds, 0):.0f} s"
+            self._say(f"machine {found} is taken away{when}: {', '.join(workers)} have to go")
+
     def _made(self, worker: str, report: ShardReport, committers: ThreadPoolExecutor) -> None:
         """Commit the first attempt of a shard that is finished, and no later one."""
-        index, seat = report.shard.index, self._crew.seats[worker]
-        if index not in seat.announced:
-            self._say(f"shard {index} came once more, in attempt {report.attempt}, which is dropped")
+        shard = report.shard
+        if not self._crew.made(worker, shard):
+            self._say(f"shard {shard.index} came once more, in attempt {report.attempt}, which is dropped")
             return
-        del seat.announced[index]
-        seat.committing.add(index)
-        self._committing[index] = seat
+        self._committing[shard.index] = worker
+        self._nodes.made(self._crew.seats[worker])
         committers.submit(self._commit, report).add_done_callback(lambda future: self._committed.put((report, future)))
 
     def _commit(self, report: ShardReport) -> ShardHeader:
@@ -145,7 +169,7 @@ class Driver:
             except Empty:
                 return
             shard = report.shard
-            self._committing.pop(shard.index).committing.discard(shard.index)
+            self._crew.committed(self._committing.pop(shard.index), shard)
             try:
                 header = future.result()
             except DataMissing as error:
@@ -172,11 +196,15 @@ class Driver:
             )
 
     def _broke(self, worker: str, shard: Shard | None, error: LightmillError) -> None:
-        if shard is None:  # the model cannot be loaded, and will not be next time
-            raise error
-        if shard.index not in self._crew.seats[worker].announced:
-            return  # it was made before
-        del self._crew.seats[worker].announced[shard.index]
+        if shard is None:  # the model cannot be loaded, and will not be next time, unless it is this machine's fault
+            if not self._crew.is_alone_in_this(worker):
+                raise error
+            self._pool.end(worker)
+            self._say(f"worker {worker} could not load its model: {error}")
+            self._failed(self._crew.leave(worker), error.problems[0].message)
+            return
+        if not self._crew.put_down(worker, shard):
+            return  # it was made before, or is made by another one
         if self._is_given_up(error):
             self._give_back(shard)
             return
@@ -195,12 +223,9 @@ class Driver:
         self._progress.dropped(shard.index)
 
     def _died(self, worker: str, reason: str) -> None:
-        seat = self._crew.seats.pop(worker)
+        seat = self._crew.leave(worker)
         self._say(f"worker {worker} died with {len(seat.announced)} shards in hand: {reason}")
-        if not seat.ready:
-            self._stillborn[seat.lane] += 1
-            if self._stillborn[seat.lane] == STILLBORN:
-                raise RunError(_stillborn(self._work.recipes[seat.lane].model.model, reason))
+        self._failed(seat, reason)
         struck = suspects_of(seat.announced)
         for index, announced in seat.announced.items():
             shard = self._work.plan.shard(index)
@@ -210,11 +235,14 @@ class Driver:
             else:
                 self._dispatch.give_back(shard)
 
-
-def _stillborn(model: str, reason: str) -> Problem:
-    return Problem(
-        "LM1609",
-        f"{STILLBORN} workers died while they loaded {model}",
-        value=reason,
-        help="see logs/ and the memory of the machine",
-    )
+    def _failed(self, seat: Seat, reason: str) -> None:
+        """A worker came to an end that nobody asked for. Raises `RunError` where one after the other does, and none
+        has come so far as to make anything."""
+        if seat.retired:
+            return
+        if self._nodes.failed(seat) and seat.node:
+            self._say(f"machine {seat.node} is left out: {LEFT_OUT} times in a row its workers failed: {reason}")
+            self._progress.left_out = tuple(str(node) for node in self._nodes.left_out.values())
+            self._crew.retire(seat.node)
+        if not seat.ready and self._nodes.stillborn(seat.lane):
+            raise RunError(stillborn(self._work.recipes[seat.lane].model.model, reason))

@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from actors.errors import ClusterError, Problem
 from jobs.guard import guarded
 from jobs.lanes import most_workers
+from jobs.metrics import Metrics, has_agent
 from jobs.order import RunOrder
 from jobs.pool import RayPool, WorkerPool
 
@@ -32,7 +33,8 @@ Workers = Callable[[RunOrder], AbstractContextManager[tuple[WorkerPool, float]]]
 def ray_workers(order: RunOrder) -> Iterator[tuple[WorkerPool, float]]:
     """Workers on Ray, ended with the run."""
     with engine(order.address, most_workers(order.spec)):
-        pool = RayPool(silence_seconds=order.spec.limits.batch_timeout_seconds)
+        metrics = Metrics(order.spec.name) if order.address and has_agent() else None
+        pool = RayPool(order.spec.limits.batch_timeout_seconds, metrics)
         try:
             yield pool, float(ray.cluster_resources().get("GPU", 0))
         finally:

@@ -8,6 +8,23 @@ from actors.records import Beat, Shard, ShardReport
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """The worker has its place on a machine, and begins to load its model."""
+
+    worker: str
+    node: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A machine will be taken away, in so many seconds if anybody knows."""
+
+    node: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The worker has loaded its model."""
 
@@ -50,4 +67,4 @@ class Died:
     reason: str
 
 
-Event = Ready | Beaten | Made | Broke | Died
+Event = Placed | Leaving | Ready | Beaten | Made | Broke | Died

@@ -1,16 +1,13 @@
-"""WorkerPool: shards onto workers. The one place where a plain `Worker` is put on Ray.
+"""WorkerPool: shards onto workers, on Ray.
 
 Each worker is an actor with room for two shards: one denoising, one uploading. A shard is a streaming generator with a
 back-pressure of one item: Ray resumes it only once the driver has taken what it yielded. That makes every `Beat` an
 acknowledged announcement (measured: without it the last one before a SIGKILL was lost in 1 of 3 cases; with it in none;
 it costs 0.65 ms a beat, while the device is busy).
-
-Actors are never restarted or called again by Ray (`max_restarts=0, max_task_retries=0`): a lost call with retries
-stalls an ordered actor for about 30 s, and the driver knows better what to hand out next.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,18 +15,16 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 
 from actors.errors import LightmillError, Problem, RunError
-from actors.logs import LogFile
-from actors.models.model import ModelInfo
 from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardOrder, ShardReport
-from actors.storage.opening import open_bucket
-from actors.worker import Worker
-from jobs.events import Beaten, Broke, Died, Event, Made, Ready
-
-CONCURRENCY = 4
-"""Calls an actor serves at once: two shards, a ping, and the end of a third shard's upload."""
+from jobs.actor import hire
+from jobs.drain import draining
+from jobs.events import Beaten, Broke, Died, Event, Leaving, Made, Placed, Ready
+from jobs.metrics import Metrics
 
 PING_SECONDS = 10.0
+LOOK_SECONDS = 2.0
+"""How often is asked which machines are taken away: a spot machine has 30 s or more."""
 LEAVE_SECONDS = 3.0
 """For workers to put the last lines of their logs; a frozen one does not answer."""
 
@@ -41,16 +36,25 @@ exception which `Worker` itself raised, and the worker lives on."""
 class WorkerPool(Protocol):
     """What the driver asks of whatever carries the workers."""
 
-    def start(self, recipe: LaneRecipe) -> str:
-        """Ask for one more worker for this lane; its name. It reports `Ready`, `Broke` or `Died`."""
+    def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
+        """Ask for one more worker for this lane, on none of these machines; its name. It reports `Placed`, and then
+        `Ready`, `Broke` or `Died`."""
         ...
 
     def assign(self, worker: str, order: ShardOrder) -> None:
         """Give the worker a shard."""
         ...
 
+    def drop(self, worker: str, shard: Shard) -> None:
+        """Let the worker make no more of a shard: nobody waits for what comes of it."""
+        ...
+
     def poll(self, timeout: float) -> Iterator[Event]:
         """What happened since, waiting up to `timeout` seconds for something to happen."""
+        ...
+
+    def show(self, status: Mapping[str, Any], waiting: int) -> None:
+        """Tell whoever watches the workers how the run goes: its status, and how many shards wait for a worker."""
         ...
 
     def stop(self) -> None:
@@ -70,6 +74,8 @@ class WorkerPool(Protocol):
 class _Member:
     name: str
     actor: Any
+    placing: Any
+    """The call that says where it is, until it is answered."""
     loading: Any
     """The call that loads the model, until it is answered."""
     streams: dict[Any, Shard] = field(default_factory=dict)
@@ -77,46 +83,24 @@ class _Member:
     pinged: float = 0.0
 
 
-class WorkerActor(Worker):
-    """A worker that loads its model in `ready`: of an error in an actor's constructor, Ray hands over only the text.
-
-    What it logs goes to the output, and so outlives its node.
-    """
-
-    def __init__(self, recipe: LaneRecipe, name: str) -> None:
-        self._given = (recipe, name)
-
-    def ready(self) -> ModelInfo:
-        recipe, name = self._given
-        self._log = LogFile(open_bucket(recipe.output, recipe.storage), f"worker-{name}")
-        self._log.begin()
-        super().__init__(recipe, name)
-        return super().ready()
-
-    def leave(self) -> None:
-        """Put the last lines of the log."""
-        self._log.finish()
-
-
 class RayPool:
     """Workers as Ray actors, owned by the driver: when it dies, so do they."""
 
-    def __init__(self, silence_seconds: float) -> None:
+    def __init__(self, silence_seconds: float, metrics: Metrics | None) -> None:
+        self._metrics = metrics
         self._silence_seconds = silence_seconds
         """A worker that does not answer a ping for so long is ended: its process is frozen, or its node is."""
         self._members: dict[str, _Member] = {}
         self._started = 0
+        self._looked = 0.0
+        self._leaving: dict[str, bool] = {}
+        """The machines of which it has been said that they go, and whether also when."""
 
-    def start(self, recipe: LaneRecipe) -> str:
+    def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
         name = f"{recipe.lane:02d}-{self._started:04d}"
         self._started += 1
-        gpus = recipe.model.gpus_per_worker or 0
-        actor = (
-            ray.remote(WorkerActor)
-            .options(num_gpus=gpus, num_cpus=1, max_concurrency=CONCURRENCY, max_restarts=0, max_task_retries=0)
-            .remote(recipe, name)
-        )
-        self._members[name] = _Member(name, actor, actor.ready.remote())
+        actor = hire(recipe, name, left_out)
+        self._members[name] = _Member(name, actor, actor.where.remote(), actor.ready.remote())
         return name
 
     def assign(self, worker: str, order: ShardOrder) -> None:
@@ -124,8 +108,12 @@ class RayPool:
         run = member.actor.run.options(num_returns="streaming", _generator_backpressure_num_objects=1)
         member.streams[run.remote(order)] = order.shard
 
+    def drop(self, worker: str, shard: Shard) -> None:
+        self._members[worker].actor.drop.remote(shard.index)
+
     def poll(self, timeout: float) -> Iterator[Event]:
         yield from self._frozen()
+        yield from self._taken_away()
         owners = {handle: member for member in self._members.values() for handle in _handles(member)}
         if not owners:
             time.sleep(timeout)
@@ -137,6 +125,10 @@ class RayPool:
             member = owners[handle]
             if member.name in self._members:  # not ended by what an earlier event led to
                 yield from self._take(member, handle)
+
+    def show(self, status: Mapping[str, Any], waiting: int) -> None:
+        if self._metrics:
+            self._metrics.update(status, waiting)
 
     def stop(self) -> None:
         for member in self._members.values():
@@ -173,10 +165,23 @@ class RayPool:
                 reason = f"gave no answer for {self._silence_seconds:.0f} s, so its process was ended"
                 yield Died(member.name, tuple(member.streams.values()), reason)
 
+    def _taken_away(self) -> Iterator[Event]:
+        """Machines of which that is new, or the time of it."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        for node, seconds in draining().items():
+            if self._leaving.get(node, False) is False:
+                self._leaving[node] = seconds is not None
+                yield Leaving(node, seconds)
+
     def _take(self, member: _Member, handle: Any) -> Iterator[Event]:  # noqa: ANN401
         shard = member.streams.get(handle)
         try:
-            if shard is None:
+            if handle is member.placing:
+                member.placing = None
+                yield Placed(member.name, *ray.get(handle))
+            elif shard is None:
                 member.loading = None
                 yield Ready(member.name, ray.get(handle))
             else:
@@ -201,7 +206,7 @@ class RayPool:
 
 
 def _handles(member: _Member) -> list[Any]:
-    return [*([member.loading] if member.loading is not None else []), *member.streams]
+    return [*(call for call in (member.placing, member.loading) if call is not None), *member.streams]
 
 
 def _as_ours(error: RayTaskError) -> LightmillError:

@@ -18,6 +18,8 @@ class Queue:
         self._returned: deque[int] = deque()
         self.size = sum(1 for index in catalog.pending(shards) if self._has_parents(index))
         """How many shards may be made now that nobody has in hand."""
+        self.closed = sum(1 for _ in catalog.pending(shards)) - self.size
+        """How many shards wait for that of which they are made."""
 
     def take(self) -> int | None:
         """The next shard to be made, or None while there is none: one may still come."""
@@ -45,6 +47,7 @@ class Queue:
         """The parents of a shard are committed, this instant. What was passed over for them is next but for others."""
         if index in self._catalog:
             return
+        self.closed -= 1
         self.size += 1
         if index < self._next:
             self._returned.append(index)

@@ -48,6 +48,8 @@ class Status(Settings):
     started_at: datetime
     updated_at: datetime
     message: str = ""
+    left_out: tuple[str, ...] = ()
+    """Machines that failed again and again, and get no worker any more."""
     driver: str = ""
     """The token of the lease under which this was written."""
 
@@ -102,6 +104,7 @@ class Progress:
         self._told = 0.0
         self.state: State = "starting"
         self.message = ""
+        self.left_out: tuple[str, ...] = ()
         self.workers = 0
         self.workers_wanted = 0
 
@@ -112,8 +115,8 @@ class Progress:
         self._ready = self._ready or time.monotonic()
 
     def making(self, shard: int, done: int, failed: int) -> None:
-        """A shard that is not committed yet has come so far."""
-        self._in_hand[shard] = (done, failed)
+        """A shard that is not committed yet has come so far, in the hand of one worker; another may be ahead."""
+        self._in_hand[shard] = max(self._in_hand.get(shard, (0, 0)), (done, failed))
 
     def dropped(self, shard: int) -> None:
         """A shard came back unmade."""
@@ -156,6 +159,7 @@ class Progress:
             started_at=self._started,
             updated_at=datetime.now(UTC),
             message=self.message,
+            left_out=self.left_out,
             driver=self._driver,
         )
 

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -32,6 +33,7 @@ from drills import (
     kill_drivers,
     kill_store,
     kill_workers,
+    lose_machines,
     lose_replies,
     race,
     storm,
@@ -39,6 +41,7 @@ from drills import (
 )
 from mill import Job, make_job
 from servers.faultproxy import FaultProxy
+from servers.raycluster import ray_cluster
 from servers.rclone import rclone_server
 from servers.rgw import rgw_server
 from servers.server import S3Server
@@ -100,6 +103,24 @@ def command_lines_killed(folder: Path, _: Place, output: str | None, random: Ran
     kill_drivers(job, KILLS // 2, random, command_line=True)
     finish(job)
     return job, KILLS // 2
+
+
+def machines_killed(folder: Path, _: Place, output: str | None, __: Random) -> tuple[Job, int]:
+    return machines_lost(folder, output, ["killed"] * KILLS)
+
+
+def machines_drained(folder: Path, _: Place, output: str | None, __: Random) -> tuple[Job, int]:
+    return machines_lost(folder, output, ["drained"] * (KILLS // 2))
+
+
+def machines_lost(folder: Path, output: str | None, losses: list[str]) -> tuple[Job, int]:
+    """With the seconds until a successor was at work."""
+    job = make_job(folder, cats(400 * len(losses)), output=output, model="fake:pace=0.15", gpus_per_worker=1)
+    with ray_cluster(folder, cpus=0) as cluster:
+        seconds = lose_machines(job, cluster, losses)
+    print(f"    successors at work after {median(seconds):.1f} s, at worst {max(seconds):.1f} s", flush=True)
+    assert job.made_again() <= 2 * losses.count("killed")
+    return job, len(losses)
 
 
 def stores_killed(folder: Path, place: Place, output: str | None, random: Random) -> tuple[Job, int]:
@@ -171,6 +192,8 @@ def drills(folder: Place, stores: list[Place]) -> Iterator[tuple[str, Drill, lis
     """Each fault, and where it is to happen."""
     plain = [store for store in stores if store.name.endswith("http")]
     yield "worker SIGKILLed in mid-shard", workers_killed, [folder, *stores]
+    yield "machine killed, another joins", machines_killed, [folder]
+    yield "machine drained, another joins", machines_drained, [folder]
     yield "driver SIGKILLed, run again", drivers_killed, stores
     yield "command line SIGKILLed, run again", command_lines_killed, stores
     yield "store killed and restarted", stores_killed, stores

@@ -4,7 +4,7 @@ As on Ray, a worker goes on only once the driver has taken what it yielded.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Literal
@@ -50,7 +50,7 @@ class ThreadPool:
         self._thawed = threading.Event()
         self._started = 0
 
-    def start(self, recipe: LaneRecipe) -> str:
+    def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
         member = _Member(f"{recipe.lane:02d}-{self._started:04d}")
         self._started += 1
         self._members[member.name] = member
@@ -64,6 +64,11 @@ class ThreadPool:
             return
         member.shards[order.shard.index] = order.shard
         self._spawn(self._serve, member, order)
+
+    def drop(self, worker: str, shard: Shard) -> None:
+        member = self._members.get(worker)
+        if member is not None and member.worker is not None:
+            member.worker.drop(shard.index)
 
     def poll(self, timeout: float) -> Iterator[Event]:
         waiting = []
@@ -80,6 +85,8 @@ class ThreadPool:
             if isinstance(event, Died) or worker in self._members:
                 yield event
             taken.set()
+
+    def show(self, status: Mapping[str, object], waiting: int) -> None: ...
 
     def stop(self) -> None:
         for member in self._members.values():

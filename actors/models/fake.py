@@ -37,6 +37,8 @@ class FakeOptions:
 
     pace: float = 0.0
     """Seconds an image takes."""
+    load: float = 0.0
+    """Seconds until it is loaded."""
     natural: int = 0
     """1: pictures with the statistics of photographs instead, for timing encoders and stores."""
     oom: int = NEVER
@@ -82,6 +84,7 @@ class FakeModel:
     """Waves of two colours, or a photograph-like picture from a pool. Equal prompts and seeds give equal pictures."""
 
     def __init__(self, info: ModelInfo, options: FakeOptions) -> None:
+        time.sleep(options.load)
         self._options = options
         drills_blanks = bool(options.blank or options.blink or options.nan)
         self.info = dataclasses.replace(info, may_be_blank=not drills_blanks)

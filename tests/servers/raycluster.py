@@ -1,5 +1,6 @@
-"""A Ray cluster of one node on loopback that asks for a token, as a user's own would be."""
+"""A Ray cluster on loopback that asks for a token, as a user's own would be: a head, and machines that come and go."""
 
+import re
 import secrets
 import sys
 from collections.abc import Iterator
@@ -7,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processes import Child
+from processes import Child, command_line
 from servers.ports import free_ports
 
 START_S = 180
+RAY = Path(sys.executable).with_name("ray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,26 +22,70 @@ class RayCluster:
     child: Child
     address: str
     environment: dict[str, str] = field(repr=False)
+    folder: Path
+    metrics: str
+    """Where Prometheus would ask its head's agent."""
+
+    @contextmanager
+    def node(self, gpus: int = 1, **environment: str) -> Iterator["RayNode"]:
+        """One more machine, with GPUs that it pretends to have; it is there when it has joined. Its workers have this
+        in their environment."""
+        command = [RAY, "start", "--block", f"--address={self.address}", "--node-ip-address=127.0.0.1"]
+        command += [f"--num-cpus={2 * gpus}", f"--num-gpus={gpus}", "--object-store-memory=134217728"]
+        with Child(command, self.folder, env={**self.environment, **environment}) as child:
+            child.wait_for_line("Ray runtime started", START_S, "stdout")
+            yield RayNode(self, child)
+
+
+@dataclass(frozen=True, slots=True)
+class RayNode:
+    """A machine of a cluster."""
+
+    cluster: RayCluster
+    child: Child
+
+    @property
+    def id(self) -> str:
+        """As Ray knows it."""
+        (raylet,) = self.child.descendants(r"/raylet ")
+        return re.search(r"--node_id=(\w+)", command_line(raylet))[1]
+
+    def drain(self, seconds: int) -> None:
+        """Announce that it is taken away in so many seconds, as a spot machine's notice is."""
+        command = [RAY, "drain-node", f"--address={self.cluster.address}", f"--node-id={self.id}"]
+        command += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
+        command += [f"--deadline-remaining-seconds={seconds}"]
+        with Child(command, self.cluster.folder, env=self.cluster.environment) as child:
+            assert child.wait(START_S) == 0, child
+
+    def kill(self) -> None:
+        """Pull the plug."""
+        self.child.end()
 
 
 @contextmanager
-def ray_cluster(folder: Path, gpus: int = 0) -> Iterator[RayCluster]:
+def ray_cluster(folder: Path, gpus: int = 0, cpus: int = 4) -> Iterator[RayCluster]:
     """Started in the foreground, and ended with everything below it. Nothing is left in the home folder."""
     environment = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if cpus else "1",  # 0: no machine may join
+        # That a machine is gone is found in 2 s, and not in 18.
+        "RAY_health_check_initial_delay_ms": "0",
+        "RAY_health_check_period_ms": "500",
+        "RAY_health_check_failure_threshold": "3",
     }
-    (port,) = free_ports(1)
-    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={port}"]
+    port, metrics_port = free_ports(2)
+    command = [RAY, "start", "--head", "--block", f"--port={port}"]
     command += [
         "--node-ip-address=127.0.0.1",
-        "--num-cpus=4",
+        f"--num-cpus={cpus}",
         f"--num-gpus={gpus}",
+        f"--metrics-export-port={metrics_port}",
         "--include-dashboard=false",
         "--object-store-memory=134217728",
     ]
     with Child(command, folder, env=environment) as child:
         child.wait_for_line("Ray runtime started", START_S, "stdout")
-        yield RayCluster(child, f"127.0.0.1:{port}", environment)
+        yield RayCluster(child, f"127.0.0.1:{port}", environment, folder, f"http://127.0.0.1:{metrics_port}/metrics")

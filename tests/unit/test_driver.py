@@ -100,6 +100,27 @@ def test_a_shard_that_is_run_twice_is_committed_once(tmp_path, undisturbed):
     assert given.total() == SHARDS
 
 
+def test_a_shard_that_two_workers_make_is_committed_once(tmp_path):
+    """The second worker is idle while the first is slow: it gets a copy, and both come to an end."""
+    spec = make_spec(tmp_path, 8, workers=2)
+    held = {}
+
+    def fate(worker, shard, item):
+        held.setdefault(shard.index, worker)
+        if held.setdefault("slow", worker) == worker and isinstance(item, Beat):
+            time.sleep(4)
+        return "deliver"
+
+    given = Counter()
+    leash = drive(spec, ThreadPool(fate, assigned=lambda order: given.update([order.shard.index])))
+
+    assert leash.ends[-1][0] == 0, leash.errors
+    assert leash.ends[-1][1]["made"] == 8 == len(read_rows(spec))
+    assert given.total() == 3
+    assert any("is expected to take longer" in text for text in leash.said)
+    assert faults(spec) == []
+
+
 def test_an_image_that_kills_every_worker_is_a_failed_row_and_the_others_are_made(tmp_path, undisturbed):
     key = sample_key(6, 0, 0)
     spec, leash, _, _ = drive_with(tmp_path, Fate("kill after", Beat, number=0, key=key), workers=1)

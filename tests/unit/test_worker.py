@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -262,6 +264,36 @@ def test_a_shard_that_is_dropped_halfway_frees_the_worker(tmp_path):
 
     *_, report = worker.run(make_order(10))
 
+    assert report.rows == 10
+
+
+def test_a_shard_that_is_made_elsewhere_ends_after_its_batch_and_the_others_go_on(tmp_path):
+    recipe = make_recipe(tmp_path, COLOURS)
+    worker = Worker(recipe, "w0")
+    shard = worker.run(make_order(10, index=1))
+    next(shard)
+    worker.drop(1)
+    with pytest.raises(Stopped, match="LM1610"):
+        list(shard)
+    assert not list(Path(recipe.output).rglob("*.tar"))
+    *_, report = worker.run(make_order(10, index=2))
+    assert report.rows == 10
+    *_, report = worker.run(make_order(10, index=1))  # and it may come again
+    assert report.rows == 10
+
+
+def test_a_shard_that_waits_for_its_turn_can_be_dropped_meanwhile(tmp_path):
+    worker = Worker(make_recipe(tmp_path, COLOURS), "w0")
+    first, second = worker.run(make_order(10, index=1)), worker.run(make_order(10, index=2))
+    next(first)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(next, second)
+        while not waiting.done():  # what is dropped before it has come is not
+            worker.drop(2)
+            time.sleep(0.01)
+        with pytest.raises(Stopped, match="LM1610"):
+            waiting.result(30)
+    *_, report = first
     assert report.rows == 10
 
 

@@ -1,0 +1,72 @@
+"""Nodes: the machines as the driver knows them: who works where, and which machine fails again and again."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from actors.errors import Problem
+from jobs.dispatch import STRIKES
+from jobs.seat import Node, Seat
+
+STILLBORN = 3
+"""Workers of a lane that fail in a row while they load their model, for each machine that has been tried, after which
+the job is given up."""
+LEFT_OUT = STRIKES + 1
+"""Failures of one machine in a row, after which it gets no worker any more: with one less, an image that kills its
+workers may have been to blame."""
+SAME_SECONDS = 0.5
+"""Failures of one machine within these are one: it may have had several workers when it vanished. To start one takes a
+second."""
+
+
+class Nodes:
+    """Machines appear when a worker gets its place on them."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._nodes: dict[str, Node] = {}
+        self._stillborn: Counter[int] = Counter()
+        self.left_out: dict[str, Node] = {}
+
+    def find(self, node: str, address: str = "") -> Node:
+        """The machine of this id."""
+        return self._nodes.setdefault(node, Node(node, address))
+
+    def loaded(self, seat: Seat) -> None:
+        """A worker has loaded its model."""
+        self._stillborn[seat.lane] = 0
+        if seat.node:
+            seat.node.is_unable, seat.node.has_worked = False, True
+
+    def made(self, seat: Seat) -> None:
+        """A worker has made a shard."""
+        if seat.node:
+            seat.node.failures = 0
+
+    def failed(self, seat: Seat) -> bool:
+        """A worker is no more, and its machine may be why: whether that is to be left out from now on. There must be
+        another one that works."""
+        node, now = seat.node, self._now()
+        if node is None or now - node.failed < SAME_SECONDS:
+            return False
+        node.failed = now
+        node.failures += 1
+        others = any(other.has_worked for other in self._nodes.values() if other is not node)
+        if node.failures < LEFT_OUT or not others or node.id in self.left_out:
+            return False
+        self.left_out[node.id] = node
+        return True
+
+    def stillborn(self, lane: int) -> bool:
+        """A worker has not come to load its model: whether that is the end of the job."""
+        self._stillborn[lane] += 1
+        return self._stillborn[lane] >= STILLBORN * max(1, len(self._nodes) - len(self.left_out))
+
+
+def stillborn(model: str, reason: str) -> Problem:
+    """What is said at the end of such a job."""
+    return Problem(
+        "LM1609",
+        f"worker after worker died while it loaded {model}",
+        value=reason,
+        help="see logs/ and the memory of the machine",
+    )
