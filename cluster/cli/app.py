@@ -21,7 +21,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Example: lightmill demo",
 )
-ORDER = ("demo", "run", "plan", "status", "retry", "verify", "clean", "reproduce", "compare")
+ORDER = (
+    *("demo", "run", "plan", "status", "retry", "verify", "clean", "reproduce", "compare"),
+    *("submit", "attach", "logs", "stop", "list_"),
+)
 """Of the commands in `--help`: as one comes to need them."""
 UNEXPECTED = 1
 MOST_PROBLEMS = 20
@@ -59,11 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     from cluster.cli import (  # noqa: F401 - importing them registers their commands
         comparison,
+        following,
         generate,
         inspection,
         models,
         planning,
         reproduction,
+        submitting,
     )
 
     app.registered_commands.sort(key=_place)
