@@ -108,6 +108,11 @@ class Head:
         with _explained(self.address):
             self._client.stop_job(id)
 
+    def forget(self, id: str) -> None:  # noqa: A002
+        """Take a job that is over off its list."""
+        with _explained(self.address):
+            self._client.delete_job(id)
+
 
 def _client(address: Address) -> Any:  # noqa: ANN401 - Ray comes without types
     from ray.job_submission import JobSubmissionClient

@@ -21,7 +21,7 @@ from cluster.baggage import at_the_store, bring, is_here, refuse_what_stays
 from cluster.head import Head, IdTaken, SubmittedJob
 from jobs import status
 from jobs.examination import examine
-from jobs.order import CheckMode, RunOrder
+from jobs.order import CheckMode, Order, RunOrder
 from jobs.parcel import pack
 from jobs.spec import JobSpec
 
@@ -99,13 +99,18 @@ def send(head: Head, job: str, order: RunOrder, parcel: Path, variables: Mapping
     """Send a parcel with its order under this id. Raises `AlreadySubmitted` where the cluster has the id."""
     spec = order.spec
     submitted = order.model_copy(update={"address": "auto", "submission": job})
-    (parcel / "order.json").write_text(submitted.model_dump_json())
-    (parcel / "driver.sh").write_text(resources.files("cluster").joinpath("driver.sh").read_text())
+    write_start(parcel, submitted)
     about = {"lightmill": metadata.version("lightmill"), "name": spec.name, "output": spec.output}
     try:
         head.submit(job, ENTRYPOINT, parcel, about, {**STOP_SECONDS, **variables})
     except IdTaken:
         raise AlreadySubmitted(_taken(spec, job, head.address.url)) from None
+
+
+def write_start(parcel: Path, order: Order) -> None:
+    """What the driver is to do, and how it is started."""
+    (parcel / "order.json").write_text(order.model_dump_json())
+    (parcel / "driver.sh").write_text(resources.files("cluster").joinpath("driver.sh").read_text())
 
 
 def next_id(spec: JobSpec, jobs: list[SubmittedJob], url: str, slot: str | None = None) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,8 +200,19 @@ def test_only_who_has_the_token_is_heard(laptop):
     assert "LM1509" in unknown.stderr
 
 
+def test_a_preflight_looks_at_every_machine(laptop):
+    """Nothing here. It leaves nothing on the store, and no job on the cluster."""
+    job = laptop.job()
+    found = laptop.say("submit", job.file, *laptop.here, "--preflight")
+    rows = {(verdict, check) for verdict, check in (line.split()[:2] for line in found.stdout.splitlines())}
+    assert rows == {("ok", check) for check in ("python", "ray", "disk", "store", "clock")}
+    assert "the cluster can do this job" in found.stderr
+    assert [info.key for info in open_bucket(job.output).list()] == []
+    assert json.loads(laptop.say("list", *laptop.here, job.output, "--json").stdout)["jobs"] == []
+
+
 def test_no_secret_is_anywhere(laptop):
-    """Of the laptop and of the nodes: not in Ray's logs, not in what the Jobs API says, not in an object of the store."""
+    """Of the laptop and of the nodes: not in Ray's logs, not in what the Jobs API says, not in the store."""
     job = laptop.job(CATS[:8])
     child = laptop.say("submit", job.file, *laptop.here, "--wait", "--env", "TZ=UTC", "--debug")
     refused = laptop.say("submit", job.file, *laptop.here, "--env", f"MY_TOKEN={CANARY}", status=2)
