@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from actors.errors import ClusterError, InputError, LightmillError, Problem
+from actors.errors import ClusterError, InputError, Problem
 from cluster.address import VARIABLES, Address
 
 TIMEOUT_SECONDS = (10.0, 60.0)
@@ -25,7 +25,7 @@ HOW_TO_ASK = (
 )
 
 
-class IdTaken(LightmillError):
+class IdTaken(Exception):
     """The cluster has a job of this id."""
 
 
@@ -171,10 +171,10 @@ def _explained(address: Address) -> Iterator[None]:
         raise _answered(address, str(error)) from error
 
 
-def _answered(address: Address, said: str) -> LightmillError:
+def _answered(address: Address, said: str) -> Exception:
     last = next((line for line in reversed(said.strip().splitlines()) if line.strip()), said).strip()
     if TAKEN in said:
-        return IdTaken(Problem("LM1504", last))
+        return IdTaken(last)
     if "status code 404" in said:
         advice = "`lightmill list` has them all; or name the output of the job"
         return InputError(Problem("LM1509", "the cluster knows no such job", address.url, last[:300], advice))

@@ -147,13 +147,9 @@ class Watch:
         if job.state == "STOPPED":
             return End(TERMINATED, "stopped; the same job resumes")
         if job.exit_code is None:
-            problem = Problem("LM1508", "the cluster could not start the driver", job.id, _last_line(job.message))
-            return End(ClusterError.exit_code, "not finished", (problem,))
-        said = _last_line(log) or f"status {job.exit_code}"
-        problem = Problem(
-            "LM1614", "the driver died without a word", job.id, said, "submit the job again: it resumes; see its log"
-        )
-        return End(RunError.exit_code, "not finished; what is committed stays, and the same job resumes", (problem,))
+            return End(ClusterError.exit_code, "not finished", (_not_started(job),))
+        message = "not finished; what is committed stays, and the same job resumes"
+        return End(RunError.exit_code, message, (_died(job, log),))
 
 
 def last_words(log: str) -> tuple[dict[str, Any], tuple[Problem, ...]]:
@@ -167,6 +163,26 @@ def last_words(log: str) -> tuple[dict[str, Any], tuple[Problem, ...]]:
             case {"event": "end"} as found:
                 end = found
     return end, tuple(problems)
+
+
+def _not_started(job: SubmittedJob) -> Problem:
+    return Problem(
+        "LM1508",
+        "the cluster could not start the driver",
+        where=job.id,
+        value=_last_line(job.message),
+        help="`lightmill logs JOB` has what Ray says; `lightmill submit --preflight` looks at its machines",
+    )
+
+
+def _died(job: SubmittedJob, log: str) -> Problem:
+    return Problem(
+        "LM1614",
+        "the driver died without a word",
+        where=job.id,
+        value=_last_line(log) or f"status {job.exit_code}",
+        help="submit the job again: it resumes from what is committed; `lightmill logs JOB` has what it said",
+    )
 
 
 def _event(text: str) -> Any:  # noqa: ANN401 - whatever stands there
