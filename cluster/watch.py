@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.errors import ClusterError, Problem, RunError
+from actors.errors import ClusterError, InputError, Problem, RunError, StorageError
 from actors.storage.bucket import Bucket
 from cluster.follow import OVER, Follower, line, summary
 from cluster.head import Head, SubmittedJob
@@ -79,6 +79,7 @@ class Watch:
         self._journal = Journal(bucket, "driver")
         self._told_silence = False
         self._told_unreachable = False
+        self._store_gone: float | None = None
         self._over_since: float | None = None
 
     def until_over(self, *, with_log: bool = False) -> End:
@@ -89,7 +90,7 @@ class Watch:
             status = self._status()
             if status:
                 self._shown.show(status)
-            for entry in self._journal.new_lines() if with_log else ():
+            for entry in self._journal.new_lines() if with_log and self._store_gone is None else ():
                 self._shown.say(entry["message"])
             job = self._job()
             if job and job.is_over:
@@ -98,12 +99,27 @@ class Watch:
                 return End(
                     _exit_code(status), line(status) + (f"\n  because   {status.message}" * bool(status.message))
                 )
-            self._mind_silence(status, job)
+            if self._store_gone is None:
+                self._mind_silence(status, job)
             self._sleep(LOOK_SECONDS)
 
     def _status(self) -> Status | None:
-        found = read_status(self._bucket)
+        try:
+            found = read_status(self._bucket)
+        except StorageError as error:
+            self._mind_store(error)
+            return None
+        self._store_gone = None
         return None if found is None or (self._id and found.submission != self._id) else found
+
+    def _mind_store(self, error: StorageError) -> None:
+        """A store may be away for a while, as workers know; who follows them knows as much."""
+        now = time.monotonic()
+        if self._store_gone is None:
+            self._store_gone = now
+            self._shown.say(f"{error.problems[0].message}; trying again")
+        elif now - self._store_gone > LOST_SECONDS:
+            raise error
 
     def _job(self) -> SubmittedJob | None:
         if self._head is None or self._id is None:
@@ -115,6 +131,10 @@ class Watch:
                 self._shown.say(f"{error.problems[0].message}; following what the store says")
             self._told_unreachable = True
             return None
+        except InputError:
+            if self._status() is None:
+                raise
+            return None  # the cluster was made anew since; the store still knows the run
 
     def _has_had_its_time(self) -> bool:
         now = time.monotonic()

@@ -8,7 +8,7 @@ import typer
 from actors.errors import ClusterError, Problem, StorageError, UsageError
 from cluster.checkout import commit
 from cluster.cli.app import Options, emit, say, show, tell
-from cluster.cli.connection import Address, Ca, Header, Insecure, connect
+from cluster.cli.connection import Address, Ca, Found, Header, Insecure, connect
 from cluster.cli.flags import job_command
 from cluster.cli.following import follow
 
@@ -41,6 +41,7 @@ def submit(  # noqa: PLR0913 - flags
     as_json: Annotated[bool, typer.Option("--json", help="As JSON on standard output.")] = False,
 ) -> None:
     """Send the job to a Ray cluster and leave it there. Resuming is the same command again."""
+    from actors.storage.opening import open_bucket
     from cluster import submission
     from jobs.order import RunOrder
 
@@ -54,7 +55,8 @@ def submit(  # noqa: PLR0913 - flags
     about = {"job": sent.id, "name": sent.name, "output": sent.output, "address": sent.address}
     if wait:
         say(f"submitted as {sent.id}")
-        raise typer.Exit(follow(sent.output, spec.storage, head, sent.id, about=about, as_json=as_json))
+        found = Found(open_bucket(sent.output, spec.storage), sent.id, head)
+        raise typer.Exit(follow(found, about=about, as_json=as_json))
     if as_json:
         emit(about)
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from actors.errors import ClusterError, InputError, Problem, UsageError
+from actors.errors import ClusterError, InputError, Problem, StorageError, UsageError
 from actors.models.registry import load_card
 from actors.storage.opening import open_bucket
 from builders import QuietLeash, drive, finished, make_spec
@@ -246,6 +246,31 @@ def test_a_driver_that_is_silent_on_a_cluster_that_is_gone_is_given_up(tmp_path)
     with pytest.raises(ClusterError) as lost:
         Watch(bucket, Shown(), sleep=lambda _: None).until_over()
     assert lost.value.code == "LM1510"
+
+
+def test_a_store_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    spec = make_spec(tmp_path)
+    drive(spec, submission="a")
+    bucket, shown, answers = open_bucket(spec.output), Shown(), [1, 1, 0]
+    load = Status.load
+
+    def weather(bucket):
+        if answers.pop(0):
+            raise StorageError(Problem("LM1308", "the store is away"))
+        return load(bucket)
+
+    monkeypatch.setattr(Status, "load", weather)
+    assert Watch(bucket, shown, sleep=lambda _: None).until_over().exit_code == 0
+    assert shown.said == ["the store is away; trying again"]
+
+
+def test_a_job_that_a_new_cluster_does_not_know_is_told_by_the_store(tmp_path):
+    unknown = Cluster(InputError(Problem("LM1509", "no such job")))
+    spec = make_spec(tmp_path)
+    with pytest.raises(InputError):
+        Watch(open_bucket(spec.output), Shown(), unknown, "a", sleep=lambda _: None).until_over()
+    drive(spec, submission="a")
+    assert Watch(open_bucket(spec.output), Shown(), unknown, "a", sleep=lambda _: None).until_over().exit_code == 0
 
 
 def test_a_journal_has_each_line_once_in_the_order_of_time(tmp_path):
