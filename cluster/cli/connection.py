@@ -79,10 +79,11 @@ def find(where: str, address: str | None, header: list[str] | None, ca: str | No
         return Found(bucket, sent.id if sent else None, None)
     try:
         head = connect(address, header, ca, insecure)
-        job = next((job for job in reversed(head.jobs()) if job.output == bucket.url), None)
+        newest = next((job for job in reversed(head.jobs()) if job.output == bucket.url), None)
     except ClusterError as error:
         say(f"{error.problems[0].message}; the output is read all the same")
         return Found(bucket, sent.id if sent else None, None)
     # Of one that is over the output says more: what came after it, too. Unless it has left no word there.
-    told = job is None or (job.is_over and (sent is None or sent.id != job.id))
-    return Found(bucket, None if told else job.id, head)
+    if newest is None or (newest.is_over and (sent is None or sent.id != newest.id)):
+        return Found(bucket, None, head)
+    return Found(bucket, newest.id, head)

@@ -78,9 +78,9 @@ class Laptop:
             assert child.wait(RUN_S) == status, f"{child}\n{child.stdout}"
         return child
 
-    def job(self, rows: list = CATS, **fields: object) -> Job:
+    def job(self, rows: list = CATS, *, place: str = "job", **fields: object) -> Job:
         """A job on this laptop whose output is on the store. The table is a file here."""
-        return make_job(self.folder, rows, output=f"s3://{self.moto.create_bucket()}/cats", **fields)
+        return make_job(self.folder / place, rows, output=f"s3://{self.moto.create_bucket()}/cats", **fields)
 
     @property
     def here(self) -> tuple[str, str]:
@@ -145,7 +145,7 @@ def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
 
 
 def test_twenty_at_once_are_one_run(laptop):
-    job = laptop.job(model="fake:pace=0.2")
+    job = laptop.job(CATS[:20], model="fake:pace=0.2")
     variables = [f"{name}={value}" for name, value in laptop.environment.items()]
     script = [sys.executable, "-c", SUBMIT_AT_ONCE, job.file, laptop.cluster.jobs_url, str(AT_ONCE)]
     with Child(["env", "-i", *variables, *script], laptop.folder) as child:
@@ -163,20 +163,16 @@ def test_twenty_at_once_are_one_run(laptop):
 
 
 def test_it_ends_as_the_run_does(laptop):
-    """Too many failures; rows that cannot be used, which only the cluster could see; a driver that is killed."""
-    failing = laptop.job(["boom", "fine"], model="fake:fail=boom", limits={"max_failed_share": 0.1})
-    child = laptop.say("submit", failing.file, *laptop.here, "--wait", status=4)
-    assert "LM1611" in child.stderr
-    assert laptop.say("attach", failing.output, status=4)
-    bucket = open_bucket(failing.output)
+    """Rows that cannot be used, which only the cluster could see, and before anything is promised; a driver that is
+    killed, so that nobody has a last word."""
+    job = laptop.job(model="fake:pace=0.5")
+    bucket = open_bucket(job.output)
     bucket.put("in/bad.jsonl", b'{"caption": "x"}\n')
-    out = f"{failing.output}-bad"
-    words = ("submit", failing.file, "--prompts", f"{failing.output}/in/bad.jsonl", "--output", out, *laptop.here)
-    child = laptop.say(*words, "--wait", status=3)
-    assert "LM1001" in child.stderr
-    killed = laptop.job(model="fake:pace=0.5")
-    with laptop.run("submit", killed.file, *laptop.here, "--wait") as waiting:
-        wait_until(killed.painted, START_S, "an image")
+    elsewhere = ("--prompts", f"{job.output}/in/bad.jsonl", "--output", f"{job.output}-bad")
+    refused = laptop.say("submit", job.file, *elsewhere, *laptop.here, "--wait", status=3)
+    assert "LM1001" in refused.stderr
+    with laptop.run("submit", job.file, *laptop.here, "--wait") as waiting:
+        wait_until(job.painted, START_S, "an image")
         (driver,) = laptop.cluster.child.descendants(r"-m jobs @order\.json")
         driver.kill()
         assert waiting.wait(RUN_S) == 1, waiting
@@ -213,8 +209,9 @@ def test_a_preflight_looks_at_every_machine(laptop):
 
 def test_no_secret_is_anywhere(laptop):
     """Of the laptop and of the nodes: not in Ray's logs, not in what the Jobs API says, not in the store."""
-    job = laptop.job(CATS[:8])
-    child = laptop.say("submit", job.file, *laptop.here, "--wait", "--env", "TZ=UTC", "--debug")
+    job = laptop.job(["boom", *CATS[:7]], model="fake:fail=boom", limits={"max_failed_share": 0.1})
+    child = laptop.say("submit", job.file, *laptop.here, "--wait", "--env", "TZ=UTC", "--debug", status=4)
+    assert "LM1611" in child.stderr
     refused = laptop.say("submit", job.file, *laptop.here, "--env", f"MY_TOKEN={CANARY}", status=2)
     canaries = [CANARY.encode(), laptop.cluster.environment["RAY_AUTH_TOKEN"].encode()]
     told = [child.stdout, child.stderr, refused.stderr, laptop.say("logs", job.output).stdout, _all_jobs(laptop)]
