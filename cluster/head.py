@@ -63,7 +63,7 @@ class Head:
         self.address = address
         with _explained(address), _without_variables():
             self._client = _client(address)
-            self.ray_version: str = self._client.get_version()
+            self.ray_version: str = self._client.ray_version()
         numbers = tuple(int(number) for number in re.findall(r"\d+", self.ray_version)[:2])
         if numbers < OLDEST:
             oldest = ".".join(map(str, OLDEST))
@@ -123,6 +123,10 @@ def _client(address: Address) -> Any:  # noqa: ANN401 - Ray comes without types
         def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:  # noqa: ANN401
             return super()._do_request(method, endpoint, **{"timeout": TIMEOUT_SECONDS, **options})
 
+        def ray_version(self) -> str:
+            """Of the cluster; `get_version` is that of its HTTP interface."""
+            return str(self._do_request("GET", "/api/version").json()["ray_version"])
+
     for name in ("job.sdk", "dashboard_sdk"):  # which tell of every upload
         logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
     logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.ERROR)
@@ -161,13 +165,13 @@ def _explained(address: Address) -> Iterator[None]:
         has = "takes none without a token" if str(error).startswith("Authentication required") else "refuses the token"
         problem = Problem("LM1501", f"{address.url} {has}", help=HOW_TO_ASK)
         raise ClusterError(problem) from error
-    except SSLError as error:
-        advice = "name its certificate authority with --ca; https:// needs a server that speaks TLS"
-        raise ClusterError(_unreachable(address, error, advice)) from error
     except (RequestException, OSError) as error:
+        cause = error.__context__ or error  # Ray says only that it failed
         advice = "is the cluster up, and the tunnel to its head (`ray dashboard`, `kubectl port-forward`)?"
-        raise ClusterError(_unreachable(address, error, advice)) from error
-    except (RuntimeError, ValueError) as error:
+        if SSLError in (type(error), type(cause)):
+            advice = "name its certificate authority with --ca; https:// needs a server that speaks TLS"
+        raise ClusterError(_unreachable(address, cause, advice)) from error
+    except (RuntimeError, ValueError, KeyError) as error:
         raise _answered(address, str(error)) from error
 
 
@@ -183,7 +187,7 @@ def _answered(address: Address, said: str) -> Exception:
     )
 
 
-def _unreachable(address: Address, error: Exception, advice: str) -> Problem:
+def _unreachable(address: Address, error: BaseException, advice: str) -> Problem:
     return Problem("LM1501", f"no Ray cluster answers at {address.url}", value=_innermost(error)[:300], help=advice)
 
 
