@@ -51,7 +51,7 @@ def _machines(order: PreflightOrder) -> Iterator[dict[str, Any]]:
         try:
             found["checkup"] = asdict(ray.get(answer, timeout=0))
         except RayError as error:
-            found["error"] = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+            found["error"] = str(error).strip().rpartition("\n")[2][:300] or type(error).__name__
         yield found
 
 
