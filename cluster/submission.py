@@ -77,8 +77,7 @@ def submit(
     Raises `AlreadySubmitted`; `InputError` for what a cluster could not read, `UsageError` for variables that look
     like secrets; `ClusterError` and `StorageError` as either refuses.
     """
-    refuse_secrets(variables or {})
-    refuse_what_stays(order.spec)
+    refuse_at_home(order.spec, variables or {})
     spec = at_the_store(order.spec.model_copy(update={"output": absolute(order.spec.output)}))
     job = next_id(spec, head.jobs(), head.address.url, slot)
     if is_here(spec.prompts):
@@ -126,6 +125,12 @@ def next_id(spec: JobSpec, jobs: list[SubmittedJob], url: str, slot: str | None 
         raise AlreadySubmitted(_taken(spec, running[-1].id, url))
     attempts = [int(tail) for job in jobs if (tail := job.id.removeprefix(f"{stem}-")).isdecimal()]
     return f"{stem}-{max(attempts, default=0) + 1}"
+
+
+def refuse_at_home(spec: JobSpec, variables: Mapping[str, str]) -> None:
+    """Raise `InputError` or `UsageError` for what needs no cluster to be seen."""
+    refuse_secrets(variables)
+    refuse_what_stays(spec)
 
 
 def refuse_secrets(variables: Mapping[str, str]) -> None:

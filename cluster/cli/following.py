@@ -56,16 +56,16 @@ def logs(
 
     found = find(where, address, header, ca, insecure_http)
     journal = Journal(found.bucket, role)
-    any_yet = False
+    any_yet, last = False, not follow
     try:
         while True:
-            over = not follow or _is_over(found)  # asked first: what comes in between is still shown
             for line in journal.new_lines():
                 any_yet = True
                 _print(line, as_json=as_json)
-            if over:
+            if last:
                 break
-            time.sleep(LOOK_SECONDS)
+            last = _is_over(found)
+            time.sleep(LOOK_SECONDS)  # in which a run that is over puts its last lines
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     if not any_yet:

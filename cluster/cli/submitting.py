@@ -46,7 +46,7 @@ def submit(  # noqa: PLR0913 - flags
     from jobs.order import RunOrder
 
     variables = dict(_pair(entry) for entry in env or ())
-    submission.refuse_secrets(variables)
+    submission.refuse_at_home(spec, variables)
     head = connect(address, header, ca, insecure_http)
     if preflight:
         raise typer.Exit(_ask(spec, head, as_json=as_json))

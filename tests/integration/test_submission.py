@@ -129,8 +129,11 @@ def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
         attached.interrupt()
         assert attached.wait(START_S) == 130
         assert f"lightmill attach {job.output}" in attached.stderr
-    stopped = laptop.say("stop", job.output)
+    with laptop.run("logs", job.output, "--follow", "--json") as told:
+        stopped = laptop.say("stop", job.output)
+        assert told.wait(START_S) == 0, told
     assert "stopped: " in stopped.stderr
+    assert "as `lightmill stop`" in json.loads(told.stdout.splitlines()[-1])["message"]
     painted = len(job.painted())
     assert 4 < painted < 60
     status = json.loads(laptop.say("status", first, *laptop.here, "--json").stdout)
@@ -143,7 +146,6 @@ def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
     listed = json.loads(laptop.say("list", job.output, *laptop.here, "--json").stdout)["jobs"]
     assert [(one["id"], one["state"]) for one in listed] == [(first, "stopped"), (f"{first[:-1]}2", "finished")]
     said = laptop.say("logs", job.output).stdout
-    assert "as `lightmill stop`" in said
     assert re.search(r"  worker-\S+  INFO  ", said)
     check(as_uploaded(job))
 
