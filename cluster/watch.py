@@ -69,13 +69,13 @@ class Watch:
         shown: Follower,
         head: Head | None = None,
         id: str | None = None,  # noqa: A002
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         self._bucket = bucket
         self._shown = shown
         self._head = head
         self._id = id
-        self._sleep = sleep
+        self._sleep = sleep or time.sleep
         self._journal = Journal(bucket, "driver")
         self._told_silence = False
         self._told_unreachable = False

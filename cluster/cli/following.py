@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actors.errors import ClusterError, InputError
-from cluster.cli.app import app, emit, say, show, talk, tell
+from cluster.cli.app import INTERRUPTED, app, emit, say, show, talk, tell
 from cluster.cli.connection import Address, Ca, Found, Header, Insecure, Where, connect, find
 from cluster.cli.output import nothing_here
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from cluster.watch import End
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on standard output.")]
-INTERRUPTED = 130
 LOOK_SECONDS = 2.0
 
 
@@ -57,17 +56,14 @@ def logs(
     found = find(where, address, header, ca, insecure_http)
     journal = Journal(found.bucket, role)
     any_yet, last = False, not follow
-    try:
-        while True:
-            for line in journal.new_lines():
-                any_yet = True
-                _print(line, as_json=as_json)
-            if last:
-                break
-            last = _is_over(found)
-            time.sleep(LOOK_SECONDS)  # in which a run that is over puts its last lines
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    while True:
+        for line in journal.new_lines():
+            any_yet = True
+            _print(line, as_json=as_json)
+        if last:
+            break
+        last = _is_over(found)
+        time.sleep(LOOK_SECONDS)  # in which a run that is over puts its last lines
     if not any_yet:
         _print_the_clusters(found)
 
