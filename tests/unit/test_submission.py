@@ -1,6 +1,8 @@
 """What a submission takes along, under which name, and how its end is told."""
 
 import json
+import signal
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from cluster.journal import Journal
 from cluster.submission import AlreadySubmitted, Submission, next_id
 from cluster.watch import Watch, driving, last_words, read_status
 from commands import lightmill
+from jobs.engine import keeping_sigterm
 from jobs.lease import Lease
 from jobs.status import Status
 from jobs.stop import StopRequest, StopWatch, ask_to_stop
@@ -313,3 +316,11 @@ def test_a_journal_has_each_line_once_in_the_order_of_time(tmp_path):
     bucket.put("logs/driver-0000.jsonl", (line(1, "a") + line(3, "c") + line(4, "d")).encode())
     assert [entry["message"] for entry in journal.new_lines()] == ["d"]
     assert [entry["message"] for entry in Journal(bucket, "worker").new_lines()] == ["b"]
+
+
+def test_what_ray_does_to_sigterm_is_undone():
+    """`ray.init` does just this; the integration tests stop a driver on a real cluster."""
+    before = signal.getsignal(signal.SIGTERM)
+    with keeping_sigterm():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+    assert signal.getsignal(signal.SIGTERM) is before
