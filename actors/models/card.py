@@ -166,6 +166,11 @@ class ModelCard(Weights):
     """How sure a field is: `measured` on the weights themselves, `documented` by their makers, or `recalled` and not
     looked up. `default` is for those that are not named."""
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it comes with lightmill."""
+        return self.format == "built_in"
+
     def how_sure(self, field: str) -> Certainty:
         """How far what stands in the field can be relied on."""
         return self.certainty.get(field, self.certainty["default"])

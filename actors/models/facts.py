@@ -114,13 +114,13 @@ def locate_model(settings: ModelSettings, find: FindCard = find_card) -> ModelFa
 
 
 def _is_built_in(facts: ModelFacts) -> bool:
-    return facts.card is not None and facts.card.format == "built_in"
+    return facts.card is not None and facts.card.is_built_in
 
 
 def _shipped(card: ModelCard) -> Path | None:
     """The folder of a model whose weights come with lightmill."""
     folder = Path(__file__).with_name(card.name)
-    return folder if card.format == "built_in" and folder.is_dir() else None
+    return folder if card.is_built_in and folder.is_dir() else None
 
 
 def _of_card(settings: ModelSettings, card: ModelCard) -> ModelFacts:
