@@ -88,7 +88,7 @@ def _depth(image: Image.Image, size: tuple[int, int]) -> NDArray[np.float32]:
     low, high = cast("tuple[float, float]", grey.getextrema())
     if low == high:
         why = "all of it is at one depth, from which no model can tell near from far"
-        raise InputError(Problem("LM1613", why))
+        raise InputError(Problem("LM1613", why, help="leave it out, and the model's own estimator looks at the image"))
     stretched = np.asarray(grey.convert("F").resize(size, Image.Resampling.BICUBIC))
     spread: NDArray[np.float32] = (stretched - np.float32(low)) / np.float32(high - low)
     return spread

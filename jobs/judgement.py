@@ -95,7 +95,7 @@ def _differences(library: str, machines: Sequence[Mapping[str, Any]]) -> Iterato
 
 
 def _gpus(spec: JobSpec, machines: Sequence[Mapping[str, Any]]) -> Iterator[Judged]:
-    wanting = [lane for lane in spec.lanes if _wants_gpu(lane)]
+    wanting = [lane for lane in spec.lanes if wants_gpu(lane, find_card(lane.model))]
     if not wanting:
         return
     there = sum(machine["GPU"] for machine in machines)
