@@ -14,9 +14,10 @@ import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined] # of a compiled module
 from ray.exceptions import RayError
 
-from actors.errors import ClusterError, Problem
+from actors.errors import ClusterError
 from jobs.guard import guarded
 from jobs.lanes import most_workers
+from jobs.nodes import unreachable
 from jobs.order import RunOrder
 from jobs.pool import RayPool, WorkerPool
 
@@ -72,7 +73,7 @@ def _connect(address: str, common: dict[str, Any]) -> None:
             _knock(address)
             ray.init(address=address, runtime_env={"working_dir": code}, **common)
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-            raise ClusterError(_unreachable(address, error)) from error
+            raise ClusterError(unreachable(address, error)) from error
 
 
 def _knock(address: str) -> None:
@@ -87,12 +88,3 @@ def _copy_code(folder: str) -> None:
     for package in ("actors", "jobs", "cluster"):
         source = Path(str(resources.files(package)))
         shutil.copytree(source, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__"))
-
-
-def _unreachable(address: str, error: Exception) -> Problem:
-    return Problem(
-        "LM1501",
-        f"no Ray cluster answers at {address}",
-        value=str(error).strip().partition("\n")[0][:300],
-        help="is it up, and has this shell its token (RAY_AUTH_MODE, RAY_AUTH_TOKEN)?",
-    )

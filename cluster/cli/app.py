@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Example: lightmill demo",
 )
-ORDER = ("demo", "run", "plan", "status", "retry", "verify", "clean", "reproduce", "compare")
+ORDER = ("demo", "run", "plan", "status", "retry", "verify", "clean", "reproduce", "compare", "doctor")
 """Of the commands in `--help`: as one comes to need them."""
 UNEXPECTED = 1
 MOST_PROBLEMS = 20
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     from cluster.cli import (  # noqa: F401 - importing them registers their commands
         comparison,
+        doctor,
         generate,
         inspection,
         models,
