@@ -1,0 +1,83 @@
+"""Firing: what happens when a schedule is reminded of the time."""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from actors.errors import LightmillError
+from cluster.jobfile import load_job
+from cluster.schedule.due import AUTO, due, named
+from cluster.schedule.journal import Journal
+from cluster.schedule.schedule import Schedule
+from cluster.schedule.slot import Slot
+from jobs.lease import Lease, LeaseHeld
+from jobs.spec import JobSpec
+
+Make = Callable[[JobSpec], int]
+"""Run a job to its end; its exit status."""
+Say = Callable[[str], None]
+INTERRUPTED = frozenset({130, 143})
+
+
+def fire(schedule: Schedule, which: str, make: Make, say: Say, now: datetime | None = None) -> list[dict[str, Any]]:
+    """Make the slots that are due, one after the other, or the one that is asked for; what each came to.
+
+    One that is done is not made again. While anybody makes a slot of this schedule nobody else begins one: `LeaseHeld`.
+    """
+    now = now or datetime.now(UTC)
+    timetable = schedule.timetable
+    template = load_job(Path(schedule.job), {}, fill=str)
+    journal = Journal(schedule.name, template.output, template.storage)
+    asked = None if which == AUTO else named(schedule.name, timetable, which)
+    beginning = journal.begin(timetable, now)
+    if asked and asked.key in journal.done():
+        say(f"{asked} is done: nothing was started")
+        return []
+    with _held(schedule, Lease(journal.bucket, beginning.store, f"schedule run {schedule.name}", say)) as lease:
+        journal.keep(beginning, lease.require)
+        done = journal.done()
+        since = datetime.fromisoformat(beginning.since)
+        found = due(schedule.name, timetable, since=since, now=now, done=done, missed=schedule.missed)
+        slots = found if asked is None else [asked] if asked.key not in done else []
+        if not slots:
+            say(f"no slot of {schedule.name} is due; the next is {next(timetable.after(now)):%Y-%m-%d %H:%M %Z}")
+        outcomes = []
+        for slot in slots:
+            say(f"slot {slot}")
+            outcome = _make(schedule, slot, make)
+            outcomes.append(outcome)
+            journal.note(slot, outcome, lease.require)
+            if outcome["exit_code"] in INTERRUPTED:
+                break
+        return outcomes
+
+
+def _make(schedule: Schedule, slot: Slot, make: Make) -> dict[str, Any]:
+    begun = datetime.now(UTC)
+    spec = load_job(Path(schedule.job), {}, slot.fill)
+    exit_code = make(spec)
+    return {
+        "slot": slot.key,
+        "planned": slot.planned.isoformat(),
+        "output": spec.output,
+        "exit_code": exit_code,
+        "begun_at": begun.isoformat(timespec="seconds"),
+        "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@contextmanager
+def _held(schedule: Schedule, lease: Lease) -> Iterator[Lease]:
+    """The lease of the journal, or the word that somebody else has it."""
+    try:
+        lease.acquire
+        with lease:
+            yield lease
+    except LeaseHeld as held:
+        action = "nothing to do: it goes on, and what is due after it is made at the next time"
+        said = f"a slot of {schedule.name} is being made already: {held.problems[0].message}"
+        raise LeaseHeld(replace(held.problems[0], message=said, help=action)) from None
