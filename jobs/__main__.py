@@ -1,4 +1,4 @@
-"""The driver's entry point: `python -m jobs '<order as JSON>' [--leash]`, on this machine and on a cluster alike."""
+"""The driver's entry point: `python -m jobs ORDER [--leash]`, on this machine and on a cluster alike."""
 
 import os
 import secrets

@@ -2,11 +2,9 @@
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,9 @@ from jobs.guard import guarded
 from jobs.lanes import most_workers
 from jobs.nodes import unreachable
 from jobs.order import RunOrder
+from jobs.parcel import pack
 from jobs.pool import RayPool, WorkerPool
+from jobs.spec import JobSpec
 
 OBJECT_STORE_BYTES = 128 * 1024**2
 """Only reports travel, about 200 kB a shard: pixels never enter Ray's object store."""
@@ -32,7 +32,7 @@ Workers = Callable[[RunOrder], AbstractContextManager[tuple[WorkerPool, float]]]
 @contextlib.contextmanager
 def ray_workers(order: RunOrder) -> Iterator[tuple[WorkerPool, float]]:
     """Workers on Ray, ended with the run."""
-    with engine(order.address, most_workers(order.spec)):
+    with engine(order):
         pool = RayPool(silence_seconds=order.spec.limits.batch_timeout_seconds)
         try:
             yield pool, float(ray.cluster_resources().get("GPU", 0))
@@ -41,37 +41,39 @@ def ray_workers(order: RunOrder) -> Iterator[tuple[WorkerPool, float]]:
 
 
 @contextlib.contextmanager
-def engine(address: str | None, workers: int) -> Iterator[None]:
+def engine(order: RunOrder) -> Iterator[None]:
     """Connect to Ray for the length of a run. Raises `ClusterError`.
 
     Without an address, Ray is started on this machine, without a dashboard, and ends with this process (see
     `jobs.__main__` for what keeps it to itself). With one, the code travels along, so that the nodes need
-    nothing of ours installed.
+    nothing of ours installed; where this driver was itself submitted to the cluster, it has done so already.
     """
+    address = order.address
     common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     with guarded() if address is None else contextlib.nullcontext():
         if address is None:
             ray.init(
                 address="local",
                 include_dashboard=False,
-                num_cpus=max(os.cpu_count() or 1, workers),
+                num_cpus=max(os.cpu_count() or 1, most_workers(order.spec)),
                 object_store_memory=OBJECT_STORE_BYTES,
                 **common,
             )
         else:
-            _connect(address, common)
+            _connect(address, common, None if order.submission else order.spec)
         try:
             yield
         finally:
             ray.shutdown()
 
 
-def _connect(address: str, common: dict[str, Any]) -> None:
+def _connect(address: str, common: dict[str, Any], to_pack: JobSpec | None) -> None:
     with tempfile.TemporaryDirectory(prefix="lightmill-code-") as code:
-        _copy_code(code)
+        if to_pack:
+            pack(Path(code), to_pack)
         try:
             _knock(address)
-            ray.init(address=address, runtime_env={"working_dir": code}, **common)
+            ray.init(address=address, runtime_env={"working_dir": code} if to_pack else None, **common)
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
             raise ClusterError(unreachable(address, error)) from error
 
@@ -81,10 +83,3 @@ def _knock(address: str) -> None:
     that nobody answers."""
     if address != "auto" and "://" not in address:
         GcsClient(address=address)
-
-
-def _copy_code(folder: str) -> None:
-    """The three packages, next to each other, as Ray's `working_dir`: from a checkout or a wheel alike."""
-    for package in ("actors", "jobs", "cluster"):
-        source = Path(str(resources.files(package)))
-        shutil.copytree(source, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -34,6 +34,7 @@ from jobs.order import RunOrder
 from jobs.promise import make_promise
 from jobs.retry import Rework, find_failures, in_vain, is_lasting
 from jobs.status import Progress
+from jobs.stop import StopWatch
 
 Words = dict[str, Any]
 
@@ -87,6 +88,7 @@ class _Run:
         with (
             Lease(self._bucket, promise.store, self._order.purpose, self._leash.say, wanted=self._is_wanted) as lease,
             LogFile(self._bucket, "driver"),
+            StopWatch(self._bucket, lease.token, self._leash),
         ):
             manifest = promise.keep(self._bucket, lease.require)
             if self._order.purpose == "run":
@@ -112,21 +114,30 @@ class _Run:
     ) -> Words:
         before = manifest.plan.images_of(catalog)
         progress = Progress(
-            self._bucket, manifest.spec.name, manifest.images, before, lambda: lease.is_fresh, lease.token
+            self._bucket,
+            manifest.spec.name,
+            manifest.images,
+            before,
+            lambda: lease.is_fresh,
+            lease.token,
+            self._order.submission or "",
         )
         progress.heartbeat(self._leash.status)  # before Ray starts: until then the last run's word would stand
         try:
             if not catalog.complete:
                 self._generate(manifest, Committer(self._bucket, lease, manifest.store), catalog, progress, rework)
             progress.state = "finished" if catalog.complete else "stopped"
-            totals = self._finish(manifest, lease) if catalog.complete else None
+            words = self._end(self._finish(manifest, lease) if catalog.complete else None, "finished")
+            progress.exit_code = words.get("exit_code", 0)
         except LightmillError as error:
-            progress.state = "stopped" if _is_given_up(error, self._leash) else "failed"
+            given_up = _is_given_up(error, self._leash)
+            progress.state = "stopped" if given_up else "failed"
             progress.message = error.problems[0].message
+            progress.exit_code = self._leash.exit_code if given_up else error.exit_code
             raise
         finally:
             progress.close()
-        return {**self._end(totals, "finished"), **progress.made()}
+        return {**words, **progress.made()}
 
     def _generate(
         self,

@@ -21,7 +21,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Example: lightmill demo",
 )
-ORDER = ("demo", "run", "plan", "status", "retry", "verify", "clean", "reproduce", "compare", "doctor")
+ORDER = (
+    *("demo", "run", "plan", "status", "retry", "verify", "clean", "reproduce", "compare"),
+    *("submit", "attach", "logs", "stop", "list_", "doctor"),
+)
 """Of the commands in `--help`: as one comes to need them."""
 UNEXPECTED = 1
 MOST_PROBLEMS = 20
@@ -60,11 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from cluster.cli import (  # noqa: F401 - importing them registers their commands
         comparison,
         doctor,
+        following,
         generate,
         inspection,
         models,
         planning,
         reproduction,
+        scheduling,
+        submitting,
     )
 
     app.registered_commands.sort(key=_place)

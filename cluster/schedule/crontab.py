@@ -19,7 +19,8 @@ SAMPLED_DAYS = 800
 def render(schedule: Schedule) -> str:
     """The lines of one schedule."""
     command = f"{schedule.command()} >> {shlex.quote(str(log_file(schedule.name)))} 2>&1"
-    line = f"{_times(schedule, _local_zone())} {command.replace('%', r'\\%')}"  # cron takes a bare % for a new line
+    command = command.replace("%", r"\%")  # cron takes a bare one for a new line
+    line = f"{_times(schedule, _local_zone())} {command}"
     return "\n".join([BEGIN.format(name=schedule.name), schedule.mark, line, END.format(name=schedule.name), ""])
 
 
@@ -56,7 +57,7 @@ def log_file(name: str) -> Path:
 def _times(schedule: Schedule, local: ZoneInfo | None) -> str:
     """When to be reminded, by the clock of this machine, which is all that cron knows of.
 
-    Where the schedule goes by another clock, that is every hour at its minutes: a reminder that is not due ends at once.
+    Where the schedule goes by another clock, that is every hour at its minutes: one that is not due ends at once.
     """
     timetable = schedule.timetable
     if local is not None and _shifts(local, timetable.zone) == {0}:
@@ -65,9 +66,8 @@ def _times(schedule: Schedule, local: ZoneInfo | None) -> str:
     minutes = timetable.values[0]
     if minutes is None:
         return "* * * * *"
-    return ",".join(str(minute) for minute in sorted({(one + shift) % 60 for one in minutes for shift in shifts})) + (
-        " * * * *"
-    )
+    shifted = sorted({(minute + shift) % 60 for minute in minutes for shift in shifts})
+    return ",".join(map(str, shifted)) + " * * * *"
 
 
 def _shifts(local: ZoneInfo, other: ZoneInfo) -> set[int]:

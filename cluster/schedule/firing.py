@@ -1,17 +1,15 @@
 """Firing: what happens when a schedule is reminded of the time."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from actors.errors import LightmillError
 from cluster.jobfile import load_job
 from cluster.schedule.due import AUTO, due, named
-from cluster.schedule.journal import Journal
+from cluster.schedule.ledger import Ledger
 from cluster.schedule.schedule import Schedule
 from cluster.schedule.slot import Slot
 from jobs.lease import Lease, LeaseHeld
@@ -31,15 +29,16 @@ def fire(schedule: Schedule, which: str, make: Make, say: Say, now: datetime | N
     now = now or datetime.now(UTC)
     timetable = schedule.timetable
     template = load_job(Path(schedule.job), {}, fill=str)
-    journal = Journal(schedule.name, template.output, template.storage)
+    ledger = Ledger(schedule.name, template.output, template.storage)
     asked = None if which == AUTO else named(schedule.name, timetable, which)
-    beginning = journal.begin(timetable, now)
-    if asked and asked.key in journal.done():
+    beginning = ledger.begin(timetable, now)
+    if asked and asked.key in ledger.done():
         say(f"{asked} is done: nothing was started")
         return []
-    with _held(schedule, Lease(journal.bucket, beginning.store, f"schedule run {schedule.name}", say)) as lease:
-        journal.keep(beginning, lease.require)
-        done = journal.done()
+    with ExitStack() as held:
+        lease = _take(held, schedule, Lease(ledger.bucket, beginning.store, f"schedule run {schedule.name}", say))
+        ledger.keep(beginning, lease.require)
+        done = ledger.done()
         since = datetime.fromisoformat(beginning.since)
         found = due(schedule.name, timetable, since=since, now=now, done=done, missed=schedule.missed)
         slots = found if asked is None else [asked] if asked.key not in done else []
@@ -50,7 +49,7 @@ def fire(schedule: Schedule, which: str, make: Make, say: Say, now: datetime | N
             say(f"slot {slot}")
             outcome = _make(schedule, slot, make)
             outcomes.append(outcome)
-            journal.note(slot, outcome, lease.require)
+            ledger.note(slot, outcome, lease.require)
             if outcome["exit_code"] in INTERRUPTED:
                 break
         return outcomes
@@ -70,14 +69,11 @@ def _make(schedule: Schedule, slot: Slot, make: Make) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _held(schedule: Schedule, lease: Lease) -> Iterator[Lease]:
-    """The lease of the journal, or the word that somebody else has it."""
+def _take(held: ExitStack, schedule: Schedule, lease: Lease) -> Lease:
+    """The lease of the ledger, or the word that somebody else has it."""
     try:
-        lease.acquire
-        with lease:
-            yield lease
-    except LeaseHeld as held:
+        return held.enter_context(lease)
+    except LeaseHeld as refusal:
+        said = f"a slot of {schedule.name} is being made already: {refusal.problems[0].message}"
         action = "nothing to do: it goes on, and what is due after it is made at the next time"
-        said = f"a slot of {schedule.name} is being made already: {held.problems[0].message}"
-        raise LeaseHeld(replace(held.problems[0], message=said, help=action)) from None
+        raise LeaseHeld(replace(refusal.problems[0], message=said, help=action)) from None

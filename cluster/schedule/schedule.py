@@ -63,9 +63,7 @@ def read_marks(text: str) -> list[Schedule]:
     return found
 
 
-def make_schedule(
-    name: str, job: Path, cron: str, timezone: str, missed: Missed, address: str | None
-) -> Schedule:
+def make_schedule(name: str, job: Path, cron: str, timezone: str, missed: Missed, address: str | None) -> Schedule:
     """Raises `InputError` with what is wrong: LM1701 and LM1702 of the time, LM1707 of the name."""
     Timetable(cron, timezone)
     path = str(job.expanduser().absolute())

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from croniter import CroniterError, croniter
@@ -29,8 +30,8 @@ ALIASES = {
 }
 ITEM = r"(?:\d+(?:-\d+(?:/\d+)?)?|[a-z]{3}(?:-[a-z]{3})?)"
 FIELD = re.compile(rf"\*(?:/\d+)?|{ITEM}(?:,{ITEM})*", re.IGNORECASE)
-PLAIN = re.compile(r"\*(?:/\d+)?|\d+")
-"""What every cron daemon reads; lists and ranges of names, say, not all of them do."""
+PLAIN = re.compile(r"\*(?:/\d+)?")
+"""What is written as it is. Ranges of names are none of Debian's cron, and a Sunday of 7 is none of Kubernetes'."""
 EXAMPLE = 'five fields such as "0 2 * * *": minute, hour, day of the month, month, day of the week'
 MARGIN = timedelta(hours=26)
 """More than any zone has ever put its clocks forward or back: the island of Samoa left out a day."""
@@ -49,12 +50,14 @@ class Timetable:
             _ = self.zone
         except (KeyError, ValueError, OSError):
             action = "a name such as Europe/Berlin, America/New_York or UTC"
-            raise InputError(Problem("LM1702", "there is no such time zone", value=self.timezone, help=action)) from None
+            raise InputError(
+                Problem("LM1702", "there is no such time zone", value=self.timezone, help=action)
+            ) from None
         fields = self._fields
         if len(fields) != 5 or not all(FIELD.fullmatch(field) for field in fields):
             raise InputError(self._bad("not a time of cron's", EXAMPLE))
         try:
-            croniter(" ".join(fields), datetime(2000, 1, 1)).get_next(datetime)  # noqa: DTZ001 - of any zone
+            croniter(" ".join(fields), datetime(2000, 1, 1)).get_next(datetime)
         except (CroniterError, ValueError, KeyError) as error:
             raise InputError(self._bad(f"cron has no such time: {error}", EXAMPLE)) from None
         day, weekday = fields[2], fields[4]
@@ -68,31 +71,18 @@ class Timetable:
 
     def after(self, moment: datetime) -> Iterator[datetime]:
         """The planned times later than `moment`, without end. The soonest first."""
-        soon: list[datetime] = []
-        last = moment.astimezone(UTC)
-        for wall in self._walls(moment - MARGIN):
-            instants = self._instants(wall)
-            while soon and soon[0] < min(instants, default=_early(wall, self.zone)):
-                found = heapq.heappop(soon)
-                if found > last:
-                    last = found
-                    yield found.astimezone(self.zone)
-            for instant in instants:
-                heapq.heappush(soon, instant)
+        return (planned.astimezone(self.zone) for planned in self._after(moment))
 
     def until(self, moment: datetime, since: datetime | None = None) -> list[datetime]:
         """The planned times after `since` and up to `moment`; without `since`, the last one alone."""
-        begin = since or self._newest_wall(moment)
-        found = []
-        for planned in self.after(begin):
-            if planned > moment:
-                break
-            found.append(planned)
+        last = moment.astimezone(UTC)
+        times = takewhile(lambda planned: planned <= last, self._after(since or self._some_before(moment)))
+        found = [planned.astimezone(self.zone) for planned in times]
         return found if since else found[-1:]
 
     def __contains__(self, moment: object) -> bool:
         assert isinstance(moment, datetime)
-        return next(self.after(moment - timedelta(seconds=1))) == moment
+        return next(self._after(moment - timedelta(seconds=1))) == moment.astimezone(UTC)
 
     @cached_property
     def values(self) -> list[list[int] | None]:
@@ -118,6 +108,20 @@ class Timetable:
     def _fields(self) -> list[str]:
         return ALIASES.get(self.cron.strip().lower(), self.cron).split()
 
+    def _after(self, moment: datetime) -> Iterator[datetime]:
+        """In UTC, as Python takes two times of one zone for equal that differ by the hour which clocks show twice."""
+        soon: list[datetime] = []
+        last = moment.astimezone(UTC)
+        for wall in self._walls(last - MARGIN):
+            instants = self._instants(wall)
+            while soon and soon[0] < min(instants, default=_early(wall, self.zone)):
+                found = heapq.heappop(soon)
+                if found > last:
+                    last = found
+                    yield found
+            for instant in instants:
+                heapq.heappush(soon, instant)
+
     def _walls(self, moment: datetime) -> Iterator[datetime]:
         """Times as clocks on the wall show them, whatever becomes of these clocks."""
         wall = moment.astimezone(self.zone).replace(tzinfo=None)
@@ -125,9 +129,9 @@ class Timetable:
         while True:
             yield times.get_next(datetime)
 
-    def _newest_wall(self, moment: datetime) -> datetime:
-        """A moment with a planned time between it and `moment`."""
-        wall = (moment - 2 * MARGIN).astimezone(self.zone).replace(tzinfo=None)
+    def _some_before(self, moment: datetime) -> datetime:
+        """A moment with at least one planned time between it and `moment`."""
+        wall = (moment.astimezone(UTC) - 2 * MARGIN).astimezone(self.zone).replace(tzinfo=None)
         previous: datetime = croniter(" ".join(self._fields), wall).get_prev(datetime)
         return _early(previous, self.zone) - timedelta(minutes=1)
 

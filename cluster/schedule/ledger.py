@@ -1,4 +1,4 @@
-"""Journal: which slots of a schedule are done. It lies in the store, beside the outputs, and so does its lease.
+"""Ledger: which slots of a schedule are done. It lies in the store, beside the outputs, and so does its lease.
 
 `schedules/NAME/` stands where the output's template begins to differ from slot to slot: the slots of
 `s3://datasets/cats/{date}` are noted under `s3://datasets/cats/schedules/NAME/`. Whoever holds the lease there makes
@@ -35,7 +35,7 @@ class Beginning:
     store: StoreClass
 
 
-class Journal:
+class Ledger:
     """Of one schedule."""
 
     def __init__(self, name: str, output: str, storage: StorageSettings) -> None:

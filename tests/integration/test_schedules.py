@@ -1,0 +1,106 @@
+"""Schedules on real parts: many who run one slot at once, and a real cron that reads our line and keeps to it."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from actors.storage.opening import open_bucket
+from checker import check
+from mill import RUN_S, Job, make_job
+from processes import Child, lightmill, wait_until
+
+pytestmark = pytest.mark.xdist_group("schedules")
+AT_ONCE = 20
+FIRED_S = 150
+"""cron looks once a minute, and then Ray has to start."""
+
+
+def scheduled(folder: Path, **fields) -> Job:
+    return make_job(folder, [f"a cat, number {n}" for n in range(12)], output=str(folder / "out" / "{slot}"), **fields)
+
+
+def run_words(job: Job, cron: str, *flags: str) -> list:
+    return lightmill("schedule", "run", job.file, "--name", "nightly", "--cron", cron, *flags)
+
+
+def made(job: Job, slot: str) -> Job:
+    """The job that a slot has made, to be checked."""
+    document = yaml.safe_load(job.file.read_text())
+    document["output"] = document["output"].replace("{slot}", slot)
+    file = job.file.with_name(f"{slot}.yaml")
+    file.write_text(yaml.safe_dump(document))
+    return Job(file, job.journal)
+
+
+def test_many_submissions_of_one_slot_are_one_run(tmp_path):
+    """Each is a process of its own. All but one end with the lease's answer, or with the word that it is done."""
+    job = scheduled(tmp_path, workers={"min": 1, "max": 1}, model="fake:pace=0.3")
+    words = run_words(job, "0 2 * * *", "--slot", "2026-11-27T02:00", "--json")
+    children = [Child(words, tmp_path) for _ in range(AT_ONCE)]
+    try:
+        statuses = [child.wait(RUN_S) for child in children]
+    finally:
+        for child in children:
+            child.end()
+    ran = [child for child in children if '"slots": [{' in child.stdout]
+    assert len(ran) == 1
+    assert sorted(statuses) == [0] + [1] * (AT_ONCE - 1) or all(
+        "LM1311" in child.stderr or "is done" in child.stderr for child in children if child is not ran[0]
+    )
+    (outcome,) = json.loads(ran[0].stdout)["slots"]
+    assert (outcome["slot"], outcome["exit_code"]) == ("20261127T0200Z", 0)
+    check(made(job, "20261127T0200Z"))
+    assert len(job.painted()) == len(set(job.painted())) == 12
+    again = Child(words, tmp_path)
+    with again:
+        assert again.wait(RUN_S) == 0
+    assert "is done: nothing was started" in again.stderr
+    assert json.loads(again.stdout)["slots"] == []
+
+
+def private_cron(folder: Path) -> list[str]:
+    """A cron of the test's own: its spool is a folder of the test, and it sees nobody else's tables."""
+    (folder / "spool" / "crontabs").mkdir(parents=True)
+    (folder / "empty").mkdir()
+    script = (
+        "mount --bind $1/spool /var/spool/cron && mount --bind $1/empty /etc/cron.d && mount --bind /dev/null /etc/crontab "
+        '&& "$2" schedule add "$3" --name every --cron "* * * * *" --to cron && crontab -l && exec cron -f -n'
+    )
+    return ["unshare", "--mount", "sh", "-c", script, "sh", str(folder)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("cron"), reason="needs cron, and root to give it a spool")
+@pytest.mark.timeout(400)
+def test_cron_reads_our_line_and_keeps_to_it(tmp_path):
+    job = scheduled(tmp_path, workers={"min": 1, "max": 1})
+    program = Path(sys.executable).with_name("lightmill")
+    with Child([*private_cron(tmp_path), program, job.file], tmp_path, env={"XDG_STATE_HOME": str(tmp_path)}) as cron:
+        listed = cron.wait_for_line(r"^\* \* \* \* \* .*lightmill schedule run", 60, "stdout")
+        assert str(job.file) in listed
+        journal = open_bucket(str(tmp_path / "out" / "schedules" / "every"))
+        wait_until(lambda: list(journal.list("slots/")), FIRED_S, f"a slot to be made by {cron}")
+    (first, *_) = journal.list("slots/")
+    outcome = json.loads(journal.get(first.key))
+    assert outcome["exit_code"] == 0
+    planned = datetime.fromisoformat(outcome["planned"])
+    assert timedelta(0) <= datetime.fromisoformat(outcome["begun_at"]) - planned < timedelta(minutes=1)
+    assert datetime.now(UTC) - planned < timedelta(minutes=5)
+    log = (tmp_path / "lightmill" / "every.log").read_text()
+    assert re.search(r"slot every of \d{4}-\d\d-\d\d \d\d:\d\d UTC", log)
+    check(made(job, outcome["slot"]))
+
+
+@pytest.mark.skipif(not Path("/run/systemd/system").exists(), reason="systemd does not run this machine")
+def test_a_timer_of_systemd_fires(tmp_path):
+    job = scheduled(tmp_path, workers={"min": 1, "max": 1})
+    command = ["systemd-run", "--user", "--wait", "--pipe", "--collect", "--on-active=1s", *run_words(job, "* * * * *")]
+    with Child(command, tmp_path) as child:
+        assert child.wait(RUN_S) == 0, child
+    assert list(open_bucket(str(tmp_path / "out" / "schedules" / "nightly")).list("slots/"))
