@@ -70,8 +70,8 @@ def private_cron(folder: Path) -> list[str]:
     (folder / "spool" / "crontabs").mkdir(parents=True)
     (folder / "empty").mkdir()
     script = (
-        "mount --bind $1/spool /var/spool/cron && mount --bind $1/empty /etc/cron.d && mount --bind /dev/null /etc/crontab "
-        '&& "$2" schedule add "$3" --name every --cron "* * * * *" --to cron && crontab -l && exec cron -f -n'
+        "mount --bind $1/spool /var/spool/cron && mount --bind $1/empty /etc/cron.d "
+        '&& mount --bind /dev/null /etc/crontab && "$2" schedule add "$3" --name every --cron "* * * * *" --to cron && crontab -l && exec cron -f -n'
     )
     return ["unshare", "--mount", "sh", "-c", script, "sh", str(folder)]
 
