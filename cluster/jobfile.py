@@ -66,6 +66,9 @@ def load_job(path: Path | None, flags: Mapping[str, Any], fill: Fill = _refuse_t
         raise InputError(*unknown, *problems(error, origin)) from None
     if unknown:
         raise InputError(*unknown)
+    if spec.only_new and fill is _refuse_templates:
+        said = "only a schedule knows what is new"
+        raise InputError(Problem("LM1704", said, value="only_new: true", help="run it by `lightmill schedule run`"))
     return spec
 
 

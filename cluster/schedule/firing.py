@@ -9,7 +9,8 @@ from typing import Any
 
 from cluster.jobfile import load_job
 from cluster.schedule.due import AUTO, due, named
-from cluster.schedule.ledger import Ledger
+from cluster.schedule.ledger import DONE, Ledger
+from cluster.schedule.news import pick, settle
 from cluster.schedule.schedule import Schedule
 from cluster.schedule.slot import Slot
 from jobs.lease import Lease, LeaseHeld
@@ -47,7 +48,8 @@ def fire(schedule: Schedule, which: str, make: Make, say: Say, now: datetime | N
         outcomes = []
         for slot in slots:
             say(f"slot {slot}")
-            outcome = _make(schedule, slot, make)
+            spec = load_job(Path(schedule.job), {}, slot.fill)
+            outcome = _make(slot, spec, ledger, lease, make, say)
             outcomes.append(outcome)
             ledger.note(slot, outcome, lease.require)
             if outcome["exit_code"] in INTERRUPTED:
@@ -55,11 +57,13 @@ def fire(schedule: Schedule, which: str, make: Make, say: Say, now: datetime | N
         return outcomes
 
 
-def _make(schedule: Schedule, slot: Slot, make: Make) -> dict[str, Any]:
+def _make(slot: Slot, spec: JobSpec, ledger: Ledger, lease: Lease, make: Make, say: Say) -> dict[str, Any]:
     begun = datetime.now(UTC)
-    spec = load_job(Path(schedule.job), {}, slot.fill)
-    exit_code = make(spec)
-    return {
+    found = pick(spec, ledger.bucket, slot.key, lease.require) if spec.only_new else None
+    exit_code = 0
+    if found is None or found.prompts:
+        exit_code = make(spec.model_copy(update={"prompts": found.prompts}) if found else spec)
+    outcome = {
         "slot": slot.key,
         "planned": slot.planned.isoformat(),
         "output": spec.output,
@@ -67,6 +71,11 @@ def _make(schedule: Schedule, slot: Slot, make: Make) -> dict[str, Any]:
         "begun_at": begun.isoformat(timespec="seconds"),
         "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if found is None:
+        return outcome
+    failed = settle(spec, ledger.bucket, slot.key, lease.require) if exit_code in DONE and found.prompts else 0
+    say(f"{found}; {failed:,} failed, which the next slot takes again")
+    return {**outcome, "new": found.new, "changed": found.changed, "known": found.known, "failed": failed}
 
 
 def _take(held: ExitStack, schedule: Schedule, lease: Lease) -> Lease:
