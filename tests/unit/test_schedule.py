@@ -4,6 +4,7 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -300,3 +301,35 @@ def test_words_are_quoted_for_systemd(nightly):
 def test_a_mark_that_somebody_has_edited_is_passed_over(nightly):
     text = f"{nightly.mark}\n# lightmill schedule: {{oops\n# lightmill schedule: {{}}\n"
     assert read_marks(text) == [nightly]
+
+
+@pytest.mark.parametrize("address", [None, "auto", "10.0.0.1:6379", "http://127.0.0.1:8265"])
+def test_a_slot_is_made_here_or_submitted(job, monkeypatch, address):
+    asked = []
+    head = object()
+
+    def submit(order, where, say):
+        asked.append(("submitted", order.address, order.spec.output, where))
+        return SimpleNamespace(id="lightmill-x", output=order.spec.output)
+
+    def attend(output, storage, where, id, *, as_json):
+        asked.append(("followed", id, where))
+        return 0
+
+    def drive(order, *, as_json):
+        asked.append(("driven", order.address, order.spec.output))
+        return 0
+
+    monkeypatch.setattr("cluster.cli.connection.connect", lambda *words, **options: head)
+    monkeypatch.setattr("cluster.submission.submit", submit)
+    monkeypatch.setattr("cluster.cli.following.follow", attend)
+    monkeypatch.setattr("cluster.cli.generate.follow", drive)
+    where = ("--address", address) if address else ()
+    said = lightmill("schedule", "run", job, *WORDS, "--slot", "2026-11-28T02:00", *where, "--json")
+    output = str(job.parent / "out" / "2026-11-28")
+    assert said.status == 0
+    assert [slot["output"] for slot in said.json["slots"]] == [output]
+    if address == "http://127.0.0.1:8265":
+        assert asked == [("submitted", None, output, head), ("followed", "lightmill-x", head)]
+    else:
+        assert asked == [("driven", address, output)]
