@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from actors.errors import ClusterError, InputError, LightmillError, Problem
+from actors.errors import ClusterError, InputError, Problem
 from cluster.address import VARIABLES, Address
 
 TIMEOUT_SECONDS = (10.0, 60.0)
@@ -25,7 +25,7 @@ HOW_TO_ASK = (
 )
 
 
-class IdTaken(LightmillError):
+class IdTaken(Exception):
     """The cluster has a job of this id."""
 
 
@@ -63,7 +63,7 @@ class Head:
         self.address = address
         with _explained(address), _without_variables():
             self._client = _client(address)
-            self.ray_version: str = self._client.get_version()
+            self.ray_version: str = self._client.ray_version()
         numbers = tuple(int(number) for number in re.findall(r"\d+", self.ray_version)[:2])
         if numbers < OLDEST:
             oldest = ".".join(map(str, OLDEST))
@@ -108,6 +108,11 @@ class Head:
         with _explained(self.address):
             self._client.stop_job(id)
 
+    def forget(self, id: str) -> None:  # noqa: A002
+        """Take a job that is over off its list."""
+        with _explained(self.address):
+            self._client.delete_job(id)
+
 
 def _client(address: Address) -> Any:  # noqa: ANN401 - Ray comes without types
     from ray.job_submission import JobSubmissionClient
@@ -117,6 +122,10 @@ def _client(address: Address) -> Any:  # noqa: ANN401 - Ray comes without types
 
         def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:  # noqa: ANN401
             return super()._do_request(method, endpoint, **{"timeout": TIMEOUT_SECONDS, **options})
+
+        def ray_version(self) -> str:
+            """Of the cluster; `get_version` is that of its HTTP interface."""
+            return str(self._do_request("GET", "/api/version").json()["ray_version"])
 
     for name in ("job.sdk", "dashboard_sdk"):  # which tell of every upload
         logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
@@ -156,20 +165,20 @@ def _explained(address: Address) -> Iterator[None]:
         has = "takes none without a token" if str(error).startswith("Authentication required") else "refuses the token"
         problem = Problem("LM1501", f"{address.url} {has}", help=HOW_TO_ASK)
         raise ClusterError(problem) from error
-    except SSLError as error:
-        advice = "name its certificate authority with --ca; https:// needs a server that speaks TLS"
-        raise ClusterError(_unreachable(address, error, advice)) from error
     except (RequestException, OSError) as error:
+        cause = error.__context__ or error  # Ray says only that it failed
         advice = "is the cluster up, and the tunnel to its head (`ray dashboard`, `kubectl port-forward`)?"
-        raise ClusterError(_unreachable(address, error, advice)) from error
-    except (RuntimeError, ValueError) as error:
+        if SSLError in (type(error), type(cause)):
+            advice = "name its certificate authority with --ca; https:// needs a server that speaks TLS"
+        raise ClusterError(_unreachable(address, cause, advice)) from error
+    except (RuntimeError, ValueError, KeyError) as error:
         raise _answered(address, str(error)) from error
 
 
-def _answered(address: Address, said: str) -> LightmillError:
+def _answered(address: Address, said: str) -> Exception:
     last = next((line for line in reversed(said.strip().splitlines()) if line.strip()), said).strip()
     if TAKEN in said:
-        return IdTaken(Problem("LM1504", last))
+        return IdTaken(last)
     if "status code 404" in said:
         advice = "`lightmill list` has them all; or name the output of the job"
         return InputError(Problem("LM1509", "the cluster knows no such job", address.url, last[:300], advice))
@@ -178,7 +187,7 @@ def _answered(address: Address, said: str) -> LightmillError:
     )
 
 
-def _unreachable(address: Address, error: Exception, advice: str) -> Problem:
+def _unreachable(address: Address, error: BaseException, advice: str) -> Problem:
     return Problem("LM1501", f"no Ray cluster answers at {address.url}", value=_innermost(error)[:300], help=advice)
 
 

@@ -21,7 +21,7 @@ from cluster.baggage import at_the_store, bring, is_here, refuse_what_stays
 from cluster.head import Head, IdTaken, SubmittedJob
 from jobs import status
 from jobs.examination import examine
-from jobs.order import CheckMode, RunOrder
+from jobs.order import CheckMode, Order, RunOrder
 from jobs.parcel import pack
 from jobs.spec import JobSpec
 
@@ -77,8 +77,7 @@ def submit(
     Raises `AlreadySubmitted`; `InputError` for what a cluster could not read, `UsageError` for variables that look
     like secrets; `ClusterError` and `StorageError` as either refuses.
     """
-    refuse_secrets(variables or {})
-    refuse_what_stays(order.spec)
+    refuse_at_home(order.spec, variables or {})
     spec = at_the_store(order.spec.model_copy(update={"output": absolute(order.spec.output)}))
     job = next_id(spec, head.jobs(), head.address.url, slot)
     if is_here(spec.prompts):
@@ -99,13 +98,18 @@ def send(head: Head, job: str, order: RunOrder, parcel: Path, variables: Mapping
     """Send a parcel with its order under this id. Raises `AlreadySubmitted` where the cluster has the id."""
     spec = order.spec
     submitted = order.model_copy(update={"address": "auto", "submission": job})
-    (parcel / "order.json").write_text(submitted.model_dump_json())
-    (parcel / "driver.sh").write_text(resources.files("cluster").joinpath("driver.sh").read_text())
+    write_start(parcel, submitted)
     about = {"lightmill": metadata.version("lightmill"), "name": spec.name, "output": spec.output}
     try:
         head.submit(job, ENTRYPOINT, parcel, about, {**STOP_SECONDS, **variables})
     except IdTaken:
         raise AlreadySubmitted(_taken(spec, job, head.address.url)) from None
+
+
+def write_start(parcel: Path, order: Order) -> None:
+    """What the driver is to do, and how it is started."""
+    (parcel / "order.json").write_text(order.model_dump_json())
+    (parcel / "driver.sh").write_text(resources.files("cluster").joinpath("driver.sh").read_text())
 
 
 def next_id(spec: JobSpec, jobs: list[SubmittedJob], url: str, slot: str | None = None) -> str:
@@ -121,6 +125,12 @@ def next_id(spec: JobSpec, jobs: list[SubmittedJob], url: str, slot: str | None 
         raise AlreadySubmitted(_taken(spec, running[-1].id, url))
     attempts = [int(tail) for job in jobs if (tail := job.id.removeprefix(f"{stem}-")).isdecimal()]
     return f"{stem}-{max(attempts, default=0) + 1}"
+
+
+def refuse_at_home(spec: JobSpec, variables: Mapping[str, str]) -> None:
+    """Raise `InputError` or `UsageError` for what needs no cluster to be seen."""
+    refuse_secrets(variables)
+    refuse_what_stays(spec)
 
 
 def refuse_secrets(variables: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.errors import ClusterError, Problem, RunError
+from actors.errors import ClusterError, InputError, Problem, RunError, StorageError
 from actors.storage.bucket import Bucket
 from cluster.follow import OVER, Follower, line, summary
 from cluster.head import Head, SubmittedJob
@@ -69,16 +69,17 @@ class Watch:
         shown: Follower,
         head: Head | None = None,
         id: str | None = None,  # noqa: A002
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         self._bucket = bucket
         self._shown = shown
         self._head = head
         self._id = id
-        self._sleep = sleep
+        self._sleep = sleep or time.sleep
         self._journal = Journal(bucket, "driver")
         self._told_silence = False
         self._told_unreachable = False
+        self._store_gone: float | None = None
         self._over_since: float | None = None
 
     def until_over(self, *, with_log: bool = False) -> End:
@@ -89,7 +90,7 @@ class Watch:
             status = self._status()
             if status:
                 self._shown.show(status)
-            for entry in self._journal.new_lines() if with_log else ():
+            for entry in self._journal.new_lines() if with_log and self._store_gone is None else ():
                 self._shown.say(entry["message"])
             job = self._job()
             if job and job.is_over:
@@ -98,12 +99,27 @@ class Watch:
                 return End(
                     _exit_code(status), line(status) + (f"\n  because   {status.message}" * bool(status.message))
                 )
-            self._mind_silence(status, job)
+            if self._store_gone is None:
+                self._mind_silence(status, job)
             self._sleep(LOOK_SECONDS)
 
     def _status(self) -> Status | None:
-        found = read_status(self._bucket)
+        try:
+            found = read_status(self._bucket)
+        except StorageError as error:
+            self._mind_store(error)
+            return None
+        self._store_gone = None
         return None if found is None or (self._id and found.submission != self._id) else found
+
+    def _mind_store(self, error: StorageError) -> None:
+        """A store may be away for a while, as workers know; who follows them knows as much."""
+        now = time.monotonic()
+        if self._store_gone is None:
+            self._store_gone = now
+            self._shown.say(f"{error.problems[0].message}; trying again")
+        elif now - self._store_gone > LOST_SECONDS:
+            raise error
 
     def _job(self) -> SubmittedJob | None:
         if self._head is None or self._id is None:
@@ -115,6 +131,10 @@ class Watch:
                 self._shown.say(f"{error.problems[0].message}; following what the store says")
             self._told_unreachable = True
             return None
+        except InputError:
+            if self._status() is None:
+                raise
+            return None  # the cluster was made anew since; the store still knows the run
 
     def _has_had_its_time(self) -> bool:
         now = time.monotonic()
@@ -147,13 +167,9 @@ class Watch:
         if job.state == "STOPPED":
             return End(TERMINATED, "stopped; the same job resumes")
         if job.exit_code is None:
-            problem = Problem("LM1508", "the cluster could not start the driver", job.id, _last_line(job.message))
-            return End(ClusterError.exit_code, "not finished", (problem,))
-        said = _last_line(log) or f"status {job.exit_code}"
-        problem = Problem(
-            "LM1614", "the driver died without a word", job.id, said, "submit the job again: it resumes; see its log"
-        )
-        return End(RunError.exit_code, "not finished; what is committed stays, and the same job resumes", (problem,))
+            return End(ClusterError.exit_code, "not finished", (_not_started(job),))
+        message = "not finished; what is committed stays, and the same job resumes"
+        return End(RunError.exit_code, message, (_died(job, log),))
 
 
 def last_words(log: str) -> tuple[dict[str, Any], tuple[Problem, ...]]:
@@ -167,6 +183,26 @@ def last_words(log: str) -> tuple[dict[str, Any], tuple[Problem, ...]]:
             case {"event": "end"} as found:
                 end = found
     return end, tuple(problems)
+
+
+def _not_started(job: SubmittedJob) -> Problem:
+    return Problem(
+        "LM1508",
+        "the cluster could not start the driver",
+        where=job.id,
+        value=_last_line(job.message),
+        help="`lightmill logs JOB` has what Ray says; `lightmill submit --preflight` looks at its machines",
+    )
+
+
+def _died(job: SubmittedJob, log: str) -> Problem:
+    return Problem(
+        "LM1614",
+        "the driver died without a word",
+        where=job.id,
+        value=_last_line(log) or f"status {job.exit_code}",
+        help="submit the job again: it resumes from what is committed; `lightmill logs JOB` has what it said",
+    )
 
 
 def _event(text: str) -> Any:  # noqa: ANN401 - whatever stands there

@@ -6,7 +6,7 @@ import signal
 import sys
 
 from jobs.leash import Leash
-from jobs.order import ReproduceOrder, read_order
+from jobs.order import PreflightOrder, ReproduceOrder, read_order
 
 PRIVATE_RAY = {
     # Ray's own switch for "this is no cluster": it then names and binds the loopback address only.
@@ -25,6 +25,10 @@ def main() -> int:
         from jobs.reproduce import reproduce
 
         return reproduce(order, leash)
+    if isinstance(order, PreflightOrder):
+        from jobs.preflight import preflight
+
+        return preflight(order, leash)
     if order.address is None:
         # Before Ray is imported, which is when it reads them. The token lives and dies with this process.
         os.environ.update(PRIVATE_RAY, RAY_AUTH_TOKEN=secrets.token_hex(32))

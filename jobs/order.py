@@ -50,7 +50,17 @@ class ReproduceOrder(Settings):
     debug: bool = False
 
 
-Order = RunOrder | ReproduceOrder
+class PreflightOrder(Settings):
+    """A look at every machine of the cluster that the driver runs on."""
+
+    purpose: Literal["preflight"] = "preflight"
+    spec: JobSpec
+    beacon: str
+    """The key of an object in the output, which the machines have to find."""
+    debug: bool = False
+
+
+Order = RunOrder | ReproduceOrder | PreflightOrder
 _ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="purpose")])
 
 

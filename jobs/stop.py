@@ -78,6 +78,8 @@ class StopWatch:
                 _log.warning("nobody knows whether a stop was asked for: %s", error)
                 continue
             if request and request.driver == self._driver:
-                self._leash.say(f"stopping after the batch that runs, as {request.asked_by} asked")
+                said = f"stopping after the batch that runs, as {request.asked_by} asked"
+                _log.info(said)
+                self._leash.say(said)
                 self._leash.terminate()
                 return

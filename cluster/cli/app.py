@@ -27,6 +27,7 @@ ORDER = (
 )
 """Of the commands in `--help`: as one comes to need them."""
 UNEXPECTED = 1
+INTERRUPTED = 130
 MOST_PROBLEMS = 20
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 UNREADABLE: Any = typer.BadParameter.__mro__[1]
@@ -95,6 +96,8 @@ def _status(words: list[str]) -> int:
             error.show()  # without arguments: the help
             return UsageError.exit_code
         return _fail([_unreadable(error)], UsageError.exit_code)
+    except typer.Abort:  # Ctrl-C
+        return INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last resort: a sentence for a person, the rest when asked for
         return _fail([unexpected(error)], UNEXPECTED)
 

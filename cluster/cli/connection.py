@@ -79,8 +79,11 @@ def find(where: str, address: str | None, header: list[str] | None, ca: str | No
         return Found(bucket, sent.id if sent else None, None)
     try:
         head = connect(address, header, ca, insecure)
-        jobs = [job.id for job in head.jobs() if job.output == bucket.url]
+        newest = next((job for job in reversed(head.jobs()) if job.output == bucket.url), None)
     except ClusterError as error:
         say(f"{error.problems[0].message}; the output is read all the same")
         return Found(bucket, sent.id if sent else None, None)
-    return Found(bucket, jobs[-1] if jobs else None, head)
+    # Of one that is over the output says more: what came after it, too. Unless it has left no word there.
+    if newest is None or (newest.is_over and (sent is None or sent.id != newest.id)):
+        return Found(bucket, None, head)
+    return Found(bucket, newest.id, head)

@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actors.errors import ClusterError, InputError
-from cluster.cli.app import app, emit, say, show, talk, tell
+from cluster.cli.app import INTERRUPTED, app, emit, say, show, talk, tell
 from cluster.cli.connection import Address, Ca, Found, Header, Insecure, Where, connect, find
 from cluster.cli.output import nothing_here
 
 if TYPE_CHECKING:
-    from actors.settings import StorageSettings
     from cluster.head import Head, SubmittedJob
     from cluster.watch import End
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on standard output.")]
-INTERRUPTED = 130
 LOOK_SECONDS = 2.0
 
 
@@ -38,7 +36,7 @@ def attach(
     found = find(where, address, header, ca, insecure_http)
     if found.id is None:
         _require_a_job(found)
-    raise typer.Exit(follow(found.bucket.url, None, found.head, found.id, with_log=True, as_json=as_json))
+    raise typer.Exit(follow(found, with_log=True, as_json=as_json))
 
 
 @app.command(epilog="Example: lightmill logs s3://datasets/cats-v1 --follow")
@@ -57,18 +55,15 @@ def logs(
 
     found = find(where, address, header, ca, insecure_http)
     journal = Journal(found.bucket, role)
-    any_yet = False
-    try:
-        while True:
-            over = not follow or _is_over(found)  # asked first: what comes in between is still shown
-            for line in journal.new_lines():
-                any_yet = True
-                _print(line, as_json=as_json)
-            if over:
-                break
-            time.sleep(LOOK_SECONDS)
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    any_yet, last = False, not follow
+    while True:
+        for line in journal.new_lines():
+            any_yet = True
+            _print(line, as_json=as_json)
+        if last:
+            break
+        last = _is_over(found)
+        time.sleep(LOOK_SECONDS)  # in which a run that is over puts its last lines
     if not any_yet:
         _print_the_clusters(found)
 
@@ -101,10 +96,10 @@ def stop(
         if as_json:
             emit({"output": found.bucket.url, "stopped": False})
         return
-    status = _outcome(found, None)
+    end = _outcome(found)
     if as_json:
-        emit({"output": found.bucket.url, "stopped": True, "exit_code": status.exit_code})
-    say(status.text)
+        emit({"output": found.bucket.url, "stopped": True, "exit_code": end.exit_code})
+    say(end.text)
 
 
 @app.command("list", epilog="Example: lightmill list --address http://127.0.0.1:8265")
@@ -127,23 +122,11 @@ def list_(
         tell(_rows(jobs))
 
 
-def follow(
-    output: str,
-    storage: StorageSettings | None,
-    head: Head | None,
-    id: str | None,  # noqa: A002
-    *,
-    about: Mapping[str, Any] | None = None,
-    with_log: bool = False,
-    as_json: bool,
-) -> int:
+def follow(found: Found, *, about: Mapping[str, Any] | None = None, with_log: bool = False, as_json: bool) -> int:
     """Follow a run to its end; its exit status. Ctrl-C detaches."""
-    from actors.storage.opening import open_bucket
-    from cluster.cli.output import manifest_of
-
-    bucket = open_bucket(output, storage) if storage else manifest_of(output)[0] if id is None else open_bucket(output)
+    output = found.bucket.url
     try:
-        end = _outcome(Found(bucket, id, head), with_log)
+        end = _outcome(found, with_log=with_log)
     except KeyboardInterrupt:
         say(f"detached; the run goes on. `lightmill attach {output}` comes back, `lightmill stop {output}` ends it")
         return INTERRUPTED
@@ -156,12 +139,12 @@ def follow(
     return end.exit_code
 
 
-def _outcome(found: Found, with_log: bool | None) -> End:
+def _outcome(found: Found, *, with_log: bool = False) -> End:
     from cluster.follow import follower
     from cluster.watch import Watch
 
     with follower(talk()) as shown:
-        return Watch(found.bucket, shown, found.head, found.id).until_over(with_log=bool(with_log))
+        return Watch(found.bucket, shown, found.head, found.id).until_over(with_log=with_log)
 
 
 def _require_a_job(found: Found) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +78,13 @@ class Laptop:
             assert child.wait(RUN_S) == status, f"{child}\n{child.stdout}"
         return child
 
-    def job(self, rows: list = CATS, **fields: object) -> Job:
+    def job(self, rows: list = CATS, *, place: str = "job", **fields: object) -> Job:
         """A job on this laptop whose output is on the store. The table is a file here."""
-        return make_job(self.folder, rows, output=f"s3://{self.moto.create_bucket()}/cats", **fields)
+        return make_job(self.folder / place, rows, output=f"s3://{self.moto.create_bucket()}/cats", **fields)
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.cluster.environment['RAY_AUTH_TOKEN']}"}
 
     @property
     def here(self) -> tuple[str, str]:
@@ -88,8 +93,8 @@ class Laptop:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, moto_server: MotoServer) -> Iterator[RayCluster]:
-    """Its nodes have keys and a hub token of their own."""
-    env = {**moto_server.environment(moto_server.endpoint), **KEYS}
+    """Its nodes have keys and a hub token of their own, and on their path no Python that has Ray."""
+    env = {**moto_server.environment(moto_server.endpoint), **KEYS, "PATH": "/usr/bin:/bin"}
     with ray_cluster(tmp_path_factory.mktemp("ray"), jobs=True, env=env) as cluster:
         yield cluster
 
@@ -124,8 +129,11 @@ def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
         attached.interrupt()
         assert attached.wait(START_S) == 130
         assert f"lightmill attach {job.output}" in attached.stderr
-    stopped = laptop.say("stop", job.output)
+    with laptop.run("logs", job.output, "--follow", "--json") as told:
+        stopped = laptop.say("stop", job.output)
+        assert told.wait(START_S) == 0, told
     assert "stopped: " in stopped.stderr
+    assert "as `lightmill stop`" in json.loads(told.stdout.splitlines()[-1])["message"]
     painted = len(job.painted())
     assert 4 < painted < 60
     status = json.loads(laptop.say("status", first, *laptop.here, "--json").stdout)
@@ -138,13 +146,12 @@ def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
     listed = json.loads(laptop.say("list", job.output, *laptop.here, "--json").stdout)["jobs"]
     assert [(one["id"], one["state"]) for one in listed] == [(first, "stopped"), (f"{first[:-1]}2", "finished")]
     said = laptop.say("logs", job.output).stdout
-    assert "as `lightmill stop`" in said
     assert re.search(r"  worker-\S+  INFO  ", said)
     check(as_uploaded(job))
 
 
-def test_twenty_at_once_are_one_run(laptop):
-    job = laptop.job(model="fake:pace=0.2")
+def test_twenty_at_once_are_one_run_which_ray_stops_as_orderly_as_we(laptop):
+    job = laptop.job(model="fake:pace=0.5")
     variables = [f"{name}={value}" for name, value in laptop.environment.items()]
     script = [sys.executable, "-c", SUBMIT_AT_ONCE, job.file, laptop.cluster.jobs_url, str(AT_ONCE)]
     with Child(["env", "-i", *variables, *script], laptop.folder) as child:
@@ -156,26 +163,24 @@ def test_twenty_at_once_are_one_run(laptop):
     assert all(sent in line for line in refused)
     listed = json.loads(laptop.say("list", job.output, *laptop.here, "--json").stdout)["jobs"]
     assert [one["id"] for one in listed] == [sent]
-    laptop.say("attach", sent, *laptop.here)
+    wait_until(job.painted, START_S, "an image")
+    requests.post(f"{laptop.cluster.jobs_url}/api/jobs/{sent}/stop", headers=laptop.bearer, timeout=60)
+    stopped = laptop.say("attach", sent, *laptop.here, status=143)
+    assert "stopped; `lightmill run` with the same job makes what is missing" in stopped.stderr
     assert job.made_again() == 0
-    check(as_uploaded(job))
 
 
 def test_it_ends_as_the_run_does(laptop):
-    """Too many failures; rows that cannot be used, which only the cluster could see; a driver that is killed."""
-    failing = laptop.job(["boom", "fine"], model="fake:fail=boom", limits={"max_failed_share": 0.1})
-    child = laptop.say("submit", failing.file, *laptop.here, "--wait", status=4)
-    assert "LM1611" in child.stderr
-    assert laptop.say("attach", failing.output, status=4)
-    bucket = open_bucket(failing.output)
+    """Rows that cannot be used, which only the cluster could see, and before anything is promised; a driver that is
+    killed, so that nobody has a last word."""
+    job = laptop.job(model="fake:pace=0.5")
+    bucket = open_bucket(job.output)
     bucket.put("in/bad.jsonl", b'{"caption": "x"}\n')
-    out = f"{failing.output}-bad"
-    words = ("submit", failing.file, "--prompts", f"{failing.output}/in/bad.jsonl", "--output", out, *laptop.here)
-    child = laptop.say(*words, "--wait", status=3)
-    assert "LM1001" in child.stderr
-    killed = laptop.job(model="fake:pace=0.5")
-    with laptop.run("submit", killed.file, *laptop.here, "--wait") as waiting:
-        wait_until(killed.painted, START_S, "an image")
+    elsewhere = ("--prompts", f"{job.output}/in/bad.jsonl", "--output", f"{job.output}-bad")
+    refused = laptop.say("submit", job.file, *elsewhere, *laptop.here, "--wait", status=3)
+    assert "LM1001" in refused.stderr
+    with laptop.run("submit", job.file, *laptop.here, "--wait") as waiting:
+        wait_until(job.painted, START_S, "an image")
         (driver,) = laptop.cluster.child.descendants(r"-m jobs @order\.json")
         driver.kill()
         assert waiting.wait(RUN_S) == 1, waiting
@@ -199,10 +204,22 @@ def test_only_who_has_the_token_is_heard(laptop):
     assert "LM1509" in unknown.stderr
 
 
+def test_a_preflight_looks_at_every_machine(laptop):
+    """Nothing here. It leaves nothing on the store, and no job on the cluster."""
+    job = laptop.job()
+    found = laptop.say("submit", job.file, *laptop.here, "--preflight")
+    rows = {(verdict, check) for verdict, check in (line.split()[:2] for line in found.stdout.splitlines())}
+    assert rows == {("ok", check) for check in ("python", "ray", "disk", "store", "clock")}
+    assert "the cluster can do this job" in found.stderr
+    assert [info.key for info in open_bucket(job.output).list()] == []
+    assert json.loads(laptop.say("list", *laptop.here, job.output, "--json").stdout)["jobs"] == []
+
+
 def test_no_secret_is_anywhere(laptop):
-    """Of the laptop and of the nodes: not in Ray's logs, not in what the Jobs API says, not in an object of the store."""
-    job = laptop.job(CATS[:8])
-    child = laptop.say("submit", job.file, *laptop.here, "--wait", "--env", "TZ=UTC", "--debug")
+    """Of the laptop and of the nodes: not in Ray's logs, not in what the Jobs API says, not in the store."""
+    job = laptop.job(["boom", *CATS[:7]], model="fake:fail=boom", limits={"max_failed_share": 0.1})
+    child = laptop.say("submit", job.file, *laptop.here, "--wait", "--env", "TZ=UTC", "--debug", status=4)
+    assert "LM1611" in child.stderr
     refused = laptop.say("submit", job.file, *laptop.here, "--env", f"MY_TOKEN={CANARY}", status=2)
     canaries = [CANARY.encode(), laptop.cluster.environment["RAY_AUTH_TOKEN"].encode()]
     told = [child.stdout, child.stderr, refused.stderr, laptop.say("logs", job.output).stdout, _all_jobs(laptop)]
@@ -220,8 +237,7 @@ def test_no_secret_is_anywhere(laptop):
 
 def _all_jobs(laptop: Laptop) -> str:
     """The Jobs API's own words about every job, and every job's log, as any client with the token gets them."""
-    headers = {"Authorization": f"Bearer {laptop.cluster.environment['RAY_AUTH_TOKEN']}"}
-    jobs = requests.get(f"{laptop.cluster.jobs_url}/api/jobs/", headers=headers, timeout=60).text
+    jobs = requests.get(f"{laptop.cluster.jobs_url}/api/jobs/", headers=laptop.bearer, timeout=60).text
     ids = [job["submission_id"] for job in json.loads(jobs)]
     urls = [f"{laptop.cluster.jobs_url}/api/jobs/{one}/logs" for one in ids if one]
-    return jobs + "".join(requests.get(url, headers=headers, timeout=60).text for url in urls)
+    return jobs + "".join(requests.get(url, headers=laptop.bearer, timeout=60).text for url in urls)

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.errors import ClusterError, LightmillError, UsageError
+from builders import make_table
 from cluster.address import HERE, choose_address, is_secret
 from cluster.submission import refuse_secrets
+from commands import lightmill
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +113,23 @@ def test_other_names_travel_unless_their_value_is_an_address_with_a_password():
     refuse_secrets(dict.fromkeys(PLAIN, "x"))
     with pytest.raises(UsageError):
         refuse_secrets({"HTTPS_PROXY": "http://me:pw@proxy:3128"})
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "code"),
+    [
+        (("--output", "s3://b/out", "--address", "http://10.0.0.1:8265"), 6, "LM1505"),
+        (("--output", "s3://b/out", "--address", "10.0.0.1:8265"), 2, "LM1103"),
+        (("--output", "s3://b/out", "--env", "HF_TOKEN=v4lue"), 2, "LM1507"),
+        (("--output", "s3://b/out", "--env", "TZ"), 2, "LM1103"),
+        (("--output", "s3://b/out", "--header", "Cookie=v4lue"), 2, "LM1507"),
+        (("--output", "out"), 3, "LM1506"),
+    ],
+)
+def test_what_needs_no_cluster_to_be_seen_is_refused_before_one_is_asked(words, status, code, tmp_path):
+    said = lightmill("submit", "--prompts", make_table(tmp_path), "--model", "fake", *words)
+    assert (said.status, said.codes, said.out) == (status, [code], "")
+    assert "v4lue" not in said.err
 
 
 @given(st.text(max_size=40))

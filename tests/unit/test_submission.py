@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from actors.errors import ClusterError, InputError, Problem, UsageError
+from actors.errors import ClusterError, InputError, Problem, StorageError, UsageError
 from actors.models.registry import load_card
 from actors.storage.opening import open_bucket
 from builders import QuietLeash, drive, finished, make_spec
@@ -17,6 +17,7 @@ from cluster.head import SubmittedJob
 from cluster.journal import Journal
 from cluster.submission import AlreadySubmitted, Submission, next_id
 from cluster.watch import Watch, driving, last_words, read_status
+from commands import lightmill
 from jobs.lease import Lease
 from jobs.status import Status
 from jobs.stop import StopRequest, StopWatch, ask_to_stop
@@ -246,6 +247,52 @@ def test_a_driver_that_is_silent_on_a_cluster_that_is_gone_is_given_up(tmp_path)
     with pytest.raises(ClusterError) as lost:
         Watch(bucket, Shown(), sleep=lambda _: None).until_over()
     assert lost.value.code == "LM1510"
+
+
+def test_a_store_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    spec = make_spec(tmp_path)
+    drive(spec, submission="a")
+    bucket, shown, answers = open_bucket(spec.output), Shown(), [1, 1, 0]
+    load = Status.load
+
+    def weather(bucket):
+        if answers.pop(0):
+            raise StorageError(Problem("LM1308", "the store is away"))
+        return load(bucket)
+
+    monkeypatch.setattr(Status, "load", weather)
+    assert Watch(bucket, shown, sleep=lambda _: None).until_over().exit_code == 0
+    assert shown.said == ["the store is away; trying again"]
+
+
+def test_a_job_that_a_new_cluster_does_not_know_is_told_by_the_store(tmp_path):
+    unknown = Cluster(InputError(Problem("LM1509", "no such job")))
+    spec = make_spec(tmp_path)
+    with pytest.raises(InputError):
+        Watch(open_bucket(spec.output), Shown(), unknown, "a", sleep=lambda _: None).until_over()
+    drive(spec, submission="a")
+    assert Watch(open_bucket(spec.output), Shown(), unknown, "a", sleep=lambda _: None).until_over().exit_code == 0
+
+
+@pytest.mark.parametrize("words", [("status", "--watch"), ("logs", "--follow"), ("attach",), ("stop",)])
+def test_ctrl_c_ends_the_command_and_not_the_run(words, tmp_path, monkeypatch):
+    spec = finished(tmp_path)
+    bucket = open_bucket(spec.output)
+    status = Status.load(bucket).model_copy(update={"state": "running", "updated_at": datetime.now(UTC)})
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    with Lease(bucket, "strong", "run") as lease:
+        bucket.put("status.json", status.model_copy(update={"driver": lease.token}).model_dump_json().encode())
+        monkeypatch.setattr(time, "sleep", interrupt)
+        said = lightmill(words[0], spec.output, *words[1:])
+        assert (said.status, said.codes) == (130, [])
+        monkeypatch.undo()
+        asked = StopRequest.load(bucket)
+        assert (asked.driver if asked else None) == (lease.token if words == ("stop",) else None)
+    if words == ("attach",):
+        assert f"detached; the run goes on. `lightmill attach {spec.output}` comes back" in said.err
 
 
 def test_a_journal_has_each_line_once_in_the_order_of_time(tmp_path):
