@@ -63,6 +63,9 @@ def _parts(subject: list[str], address: str | None, endpoint_url: str | None) ->
             parts: Parts = {"this machine": (machine.examine(), RunError.exit_code)}
             for output in subject:
                 parts[output] = (store.examine(output, _settings(endpoint_url)), StorageError.exit_code)
+            if address and "://" in address:
+                action = "HOST:PORT of Ray itself; `lightmill submit JOB --preflight` asks through the Jobs API"
+                raise UsageError(Problem("LM1103", "the address is one of the Jobs API", value=address, help=action))
             if address:
                 parts[address] = (nodes.examine(address), ClusterError.exit_code)
             return parts

@@ -215,12 +215,13 @@ def _maker(address: str | None) -> "Callable[[JobSpec], int]":
         return generate.follow(order, as_json=False)
 
     def there(spec: "JobSpec") -> int:
+        from actors.storage.opening import open_bucket
         from cluster import submission
-        from cluster.cli.connection import connect
+        from cluster.cli.connection import Found, connect
 
         head = connect(address, None, None, insecure=False)
         sent = submission.submit(RunOrder(spec=spec, debug=Options.debug, commit=commit()), head, say)
         say(f"submitted as {sent.id}")
-        return following.follow(sent.output, spec.storage, head, sent.id, as_json=False)
+        return following.follow(Found(open_bucket(sent.output, spec.storage), sent.id, head), as_json=False)
 
     return there if address and "://" in address else here

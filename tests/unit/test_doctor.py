@@ -167,7 +167,10 @@ def test_a_cluster_that_does_not_answer_is_status_6(monkeypatch):
     assert (said.status, said.codes) == (6, ["LM1501"])
 
 
-@pytest.mark.parametrize("words", [["cluster"], ["a", "b"], ["cluster", "a", "b"], ["cluster", "x", "--address", "y"]])
+@pytest.mark.parametrize(
+    "words",
+    [["cluster"], ["a", "b"], ["cluster", "a", "b"], ["cluster", "x", "--address", "y"], ["--address", "http://y:1"]],
+)
 def test_words_that_mean_nothing(words):
     said = lightmill("doctor", *words)
     assert (said.status, said.codes) == (2, ["LM1103"])

@@ -312,8 +312,8 @@ def test_a_slot_is_made_here_or_submitted(job, monkeypatch, address):
         asked.append(("submitted", order.address, order.spec.output, where))
         return SimpleNamespace(id="lightmill-x", output=order.spec.output)
 
-    def attend(output, storage, where, job, *, as_json):
-        asked.append(("followed", job, where))
+    def attend(found, *, as_json):
+        asked.append(("followed", found.id, found.head))
         return 0
 
     def drive(order, *, as_json):
