@@ -85,6 +85,17 @@ def test_each_night_makes_what_is_new_or_changed_and_what_failed(tmp_path):
     assert nights.said[-1] == "0 new rows, 0 changed, 4 made before; 0 failed, which the next slot takes again"
 
 
+def test_on_s3_it_is_the_same(tmp_path, moto_store):
+    nights = Nights(tmp_path, output=f"{moto_store.url}/{{date}}")
+    nights.table(rows(a="a cat", b="boom"))
+    assert report(nights.run()) == (2, 0, 0, 1)
+    nights.table(rows(a="a cat", b="boom", c="a dog"))
+    assert report(nights.run()) == (2, 0, 1, 1)
+    assert nights.made() == {"b": "boom", "c": "a dog"}
+    noted = {info.key.partition("/")[0] for info in open_bucket(f"{moto_store.url}/schedules/nightly").list()}
+    assert noted == {"known", "leases", "pending", "schedule.json", "slots"}
+
+
 def test_without_ids_a_row_is_known_by_what_it_says(tmp_path):
     nights = Nights(tmp_path, overrides=["seed"])
     nights.table([{"prompt": "a cat", "seed": 1}, {"prompt": "a dog", "seed": 1}])
