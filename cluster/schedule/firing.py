@@ -33,28 +33,30 @@ def fire(schedule: Schedule, which: str, make: Make, say: Say, now: datetime | N
     ledger = Ledger(schedule.name, template.output, template.storage)
     asked = None if which == AUTO else named(schedule.name, timetable, which)
     beginning = ledger.begin(timetable, now)
-    if asked and asked.key in ledger.done():
-        say(f"{asked} is done: nothing was started")
-        return []
-    with ExitStack() as held:
-        lease = _take(held, schedule, Lease(ledger.bucket, beginning.store, f"schedule run {schedule.name}", say))
-        ledger.keep(beginning, lease.require)
+
+    def wanted() -> list[Slot]:
         done = ledger.done()
+        if asked:
+            return [asked] if asked.key not in done else []
         since = datetime.fromisoformat(beginning.since)
-        found = due(schedule.name, timetable, since=since, now=now, done=done, missed=schedule.missed)
-        slots = found if asked is None else [asked] if asked.key not in done else []
-        if not slots:
-            say(f"no slot of {schedule.name} is due; the next is {next(timetable.after(now)):%Y-%m-%d %H:%M %Z}")
-        outcomes = []
-        for slot in slots:
-            say(f"slot {slot}")
-            spec = load_job(Path(schedule.job), {}, slot.fill)
-            outcome = _make(slot, spec, ledger, lease, make, say)
-            outcomes.append(outcome)
-            ledger.note(slot, outcome, lease.require)
-            if outcome["exit_code"] in INTERRUPTED:
-                break
-        return outcomes
+        return due(schedule.name, timetable, since=since, now=now, done=done, missed=schedule.missed)
+
+    outcomes: list[dict[str, Any]] = []
+    with ExitStack() as held:
+        if wanted():  # or the lease need not be asked for: where cron has another clock, that is 23 times a day
+            lease = _take(held, schedule, Lease(ledger.bucket, beginning.store, f"schedule run {schedule.name}", say))
+            ledger.keep(beginning, lease.require)
+            for slot in wanted():
+                say(f"slot {slot}")
+                spec = load_job(Path(schedule.job), {}, slot.fill)
+                outcomes.append(_make(slot, spec, ledger, lease, make, say))
+                ledger.note(slot, outcomes[-1], lease.require)
+                if outcomes[-1]["exit_code"] in INTERRUPTED:
+                    break
+    if not outcomes:
+        following = f"the next is {next(timetable.after(now)):%Y-%m-%d %H:%M %Z}"
+        say(f"{asked} is done: nothing was started" if asked else f"no slot of {schedule.name} is due; {following}")
+    return outcomes
 
 
 def _make(slot: Slot, spec: JobSpec, ledger: Ledger, lease: Lease, make: Make, say: Say) -> dict[str, Any]:

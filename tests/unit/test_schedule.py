@@ -161,6 +161,16 @@ def test_two_at_once_are_forbidden_also_of_different_slots(nightly, tmp_path):
     assert maker.outputs == ["2026-11-29"]
 
 
+def test_a_reminder_that_is_not_due_leaves_no_trace(nightly, tmp_path):
+    ledger = open_bucket(str(tmp_path / "out" / "schedules" / "nightly"))
+    fire(nightly, "auto", Maker(), quiet, NOW)
+    before, said = [info.key for info in ledger.list()], []
+    for hour in range(1, 24):
+        assert fire(nightly, "auto", Maker(), said.append, NOW + timedelta(hours=hour)) == []
+    assert [info.key for info in ledger.list()] == before
+    assert set(said) == {"no slot of nightly is due; the next is 2026-11-29 02:00 UTC"}
+
+
 def test_another_timetable_begins_anew(nightly):
     every = nightly.model_copy(update={"missed": "all"})
     fire(every, "auto", Maker(), quiet, NOW)
