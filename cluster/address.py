@@ -61,7 +61,7 @@ def choose_address(
     Raises `UsageError` for what is no address, and `ClusterError` for one that is open to all, unless that is what is
     wanted (`insecure`).
     """
-    name, theirs = next(((name, os.environ[name]) for name in VARIABLES if os.environ.get(name)), ("", ""))
+    name, theirs = named_by_environment()
     if asked and theirs and _bare(theirs) != _bare(asked):
         say(f"{name} is {theirs}, which Ray would take; --address wins: {asked}")
     url = _bare(asked or theirs or HERE)
@@ -72,6 +72,11 @@ def choose_address(
     if not insecure and not address.is_loopback and not url.startswith("https://"):
         _refuse_open(address, say)
     return address
+
+
+def named_by_environment() -> tuple[str, str]:
+    """The variable that Ray would go by, and its value; both empty where there is none."""
+    return next(((name, os.environ[name]) for name in VARIABLES if os.environ.get(name)), ("", ""))
 
 
 def is_secret(name: str) -> bool:

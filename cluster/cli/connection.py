@@ -62,8 +62,11 @@ class Found:
 
 
 def find(where: str, address: str | None, header: list[str] | None, ca: str | None, insecure: bool) -> Found:
-    """The output and, where there is one, the job. An output needs no cluster: it is asked where a flag names it."""
+    """The output and, where there is one, the job. An output needs no cluster: it is asked where a flag names it, and
+    about a job that has not begun also where a variable does. Never at an address that the output names: it would be
+    sent the token."""
     from actors.storage.opening import absolute
+    from cluster.address import named_by_environment
     from cluster.cli.output import meet
     from cluster.submission import ID, Submission, find_job
 
@@ -73,7 +76,7 @@ def find(where: str, address: str | None, header: list[str] | None, ca: str | No
         return Found(meet(job.output), job.id, head)
     bucket = meet(absolute(where))
     sent = Submission.latest(bucket)
-    if address is None:
+    if address is None and not (sent and named_by_environment()[1]):
         if sent:
             say(f"{sent.id} was submitted to {sent.address}, and has not begun yet; --address asks there")
         return Found(bucket, sent.id if sent else None, None)

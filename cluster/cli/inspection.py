@@ -159,6 +159,8 @@ def _report(found: "Status") -> list[str]:
     lines = [f"{found.name}  {line(found)}"]
     if found.message:
         lines.append(f"  because   {found.message}")
+    if found.submission:
+        lines.append(f"  job       {found.submission}")
     if found.seconds:
         lines.append(f"  workers   {shares(found.seconds)}")
     return [*lines, f"  written   {found.updated_at:%Y-%m-%d %H:%M:%S} UTC", f"  output    {found.output}"]

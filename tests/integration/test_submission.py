@@ -198,6 +198,9 @@ def test_only_who_has_the_token_is_heard(laptop):
         assert said in child.stderr
         assert "RAY_AUTH_MODE=token" in child.stderr
         assert "guessed" not in child.stderr
+    file = laptop.folder / "token"
+    file.write_text(laptop.cluster.environment["RAY_AUTH_TOKEN"])
+    laptop.say("list", *laptop.here, RAY_AUTH_TOKEN="", RAY_AUTH_TOKEN_PATH=str(file))
     nobody = laptop.say("list", "--address", "http://127.0.0.1:9", status=6)
     assert "no Ray cluster answers at http://127.0.0.1:9" in nobody.stderr
     unknown = laptop.say("attach", "lightmill-cats-0123abcd-1", *laptop.here, status=3)
