@@ -40,7 +40,8 @@ class ClusterFile:
             text = path.read_text(encoding="utf-8")
             root, config = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(Problem("LM1104", f"the file cannot be read: {error}", where=str(path))) from None
+            said, action = f"the file cannot be read: {error}", "name a cluster's YAML file"
+            raise InputError(Problem("LM1104", said, where=str(path), help=action)) from None
         except yaml.YAMLError as error:
             said, where = not_yaml(error, str(path))
             raise InputError(Problem("LM1100", f"not YAML: {said}", where=where, help="mend that line")) from None

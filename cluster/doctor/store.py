@@ -48,7 +48,7 @@ def _conditions(url: str, found: StoreClass) -> Iterator[Finding]:
     yield Fact("conditional writes", CLASSES[found])
     if found != "strong":
         what = f"conditional writes of {url} are {CLASSES[found]}; the lease alone keeps a second driver out"
-        yield Problem("LM1306", what, help="nothing to do; drive an output from one place at a time", severity="note")
+        yield Problem("LM1850", what, help="nothing to do; drive an output from one place at a time", severity="note")
 
 
 def _clock(now: datetime) -> Iterator[Finding]:

@@ -36,7 +36,7 @@ def test_doctor_finds_every_right_and_what_the_store_makes_of_conditions_and_che
     findings = list(examine(s3_store.url, StorageSettings()))
     facts = {finding.name: finding.value for finding in findings if isinstance(finding, Fact)}
     strong = isinstance(s3_store.server, RgwServer)
-    assert [finding.code for finding in findings if isinstance(finding, Problem)] == ([] if strong else ["LM1306"])
+    assert [finding.code for finding in findings if isinstance(finding, Problem)] == ([] if strong else ["LM1850"])
     assert [value for value in facts.values() if value == "no"] == []
     assert facts["conditional writes"].startswith("strong" if strong else "ignored")
     assert facts["checksums"] in CHECKSUMS.values()

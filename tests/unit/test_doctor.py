@@ -140,7 +140,7 @@ def test_a_store_that_ignores_conditions_is_noted(tmp_path, monkeypatch):
     weak = WeakBucket(open_bucket(str(tmp_path / "out")))
     monkeypatch.setattr(store, "open_bucket", lambda *words, **options: weak)
     findings = list(store.examine("out", None))
-    assert codes(findings) == ["LM1306"]
+    assert codes(findings) == ["LM1850"]
 
 
 def test_clocks_that_differ():
