@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -300,6 +302,24 @@ def test_a_systemd_that_refuses_leaves_nothing(job, table, tmp_path):
     said = lightmill("schedule", "add", job, *WORDS, "--to", "systemd")
     assert (said.status, said.codes) == (1, ["LM1708"])
     assert list((tmp_path / "config" / "systemd" / "user").iterdir()) == []
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+@pytest.mark.parametrize("mistake", ["", "OnCalender"])
+def test_systemd_takes_the_units(nightly, tmp_path, mistake):
+    odd = nightly.model_copy(
+        update={"job": '/a "b" 100% $HOME/job.yaml', "cron": "0 2 1,15 * 5", "timezone": "Asia/Tokyo"}
+    )
+    for name, text in systemd.units(odd).items():
+        (tmp_path / name).write_text(text.replace("OnCalendar", mistake or "OnCalendar"))
+    said = subprocess.run(
+        ["systemd-analyze", "--user", "verify", *sorted(tmp_path.glob("lightmill-*"))],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+    )
+    assert bool(said.returncode or said.stderr) == bool(mistake), said.stderr
 
 
 def test_words_are_quoted_for_systemd(nightly):
