@@ -241,11 +241,3 @@ class StorageSettings(Settings):
         if value is not None and not (isinstance(value, str) and value.startswith(("http://", "https://"))):
             raise ValueError("a URL such as https://store.example:9000")
         return value
-
-
-class LimitSettings(Settings):
-    """When to give up: on a row, on a shard, on the job."""
-
-    max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.01
-    max_attempts: Annotated[int, Field(ge=1)] = 3
-    batch_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600

@@ -5,20 +5,18 @@ parameters are those of diffusers.
 """
 
 import difflib
-import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from actors.models.kinds import Certainty, Task, Tier
+from actors.models.license import License, Text, licenses
 from actors.settings import MAX_SIDE, Settings, WeightsSettings
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)]
-Text = Annotated[str, Field(min_length=1)]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PATH = ("./", "../", "~", "/")
@@ -33,7 +31,6 @@ WORDS = frozenset(
 )
 """Fields of a card that make neither its pictures nor their rights: they may be put otherwise while a job goes on."""
 _RECALLED: Mapping[str, Certainty] = {"default": "recalled"}
-_LICENSES = Path(__file__).with_name("licenses.yaml")
 
 
 def is_pickle_file(name: str) -> bool:
@@ -82,22 +79,6 @@ class Weights(Settings):
         if self.sha256 and self.file is None:
             raise ValueError("no sha256 where it names no file")
         return self
-
-
-class License(Settings):
-    """What the weights and their pictures may be used for. In a card: an identifier of `licenses.yaml`, or this."""
-
-    id: Text
-    """SPDX's, where there is one; else the hub's."""
-    name: Text
-    link: Annotated[str, Field(pattern=r"^https?://")]
-    commercial: Literal["allowed", "conditional", "forbidden"]
-    share_alike: bool
-    """Whether models derived from it have to stay under the same terms."""
-    use_restrictions: bool
-    """Whether it lists uses that are forbidden."""
-    conditions: str = ""
-    """What else whoever uses it has to know, in a sentence."""
 
 
 class TextEncoder(Settings):
@@ -243,10 +224,3 @@ class ModelCard(Weights):
         if any(side % self.size_multiple for size in self.sizes for side in size):
             raise ValueError(f"sizes that are multiples of its size_multiple, {self.size_multiple}")
         return self
-
-
-@functools.cache
-def licenses() -> Mapping[str, Mapping[str, Any]]:
-    """The licences that a card may name, as maps of `License`'s fields."""
-    known = yaml.safe_load(_LICENSES.read_text(encoding="utf-8"))
-    return {name: {"id": name, **fields} for name, fields in known.items()}
