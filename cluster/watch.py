@@ -60,6 +60,12 @@ def silence(bucket: Bucket, status: Status) -> float | None:
     return age if status.state not in OVER and age > SILENT_SECONDS else None
 
 
+def is_of(status: Status, id: str | None, *, asked: bool) -> bool:  # noqa: A002
+    """Whether it is the word on this submission, or on any where none is meant. One that found its job finished had
+    nothing to write; where no cluster is asked, that is all there is to be seen of it."""
+    return id in (None, status.submission) or (status.state == "finished" and not asked)
+
+
 class Watch:
     """Of the run of a submission, or else of whichever run there is."""
 
@@ -96,9 +102,8 @@ class Watch:
             if job and job.is_over:
                 return self._end_of(job, status)
             if status and status.state in OVER and (job is None or self._has_had_its_time()):
-                return End(
-                    _exit_code(status), line(status) + (f"\n  because   {status.message}" * bool(status.message))
-                )
+                because = f"\n  because   {status.message}" if status.message else ""
+                return End(_exit_code(status), line(status) + because)
             if self._store_gone is None:
                 self._mind_silence(status, job)
             self._sleep(LOOK_SECONDS)
@@ -110,7 +115,7 @@ class Watch:
             self._mind_store(error)
             return None
         self._store_gone = None
-        return None if found is None or (self._id and found.submission != self._id) else found
+        return found if found and is_of(found, self._id, asked=self._head is not None) else None
 
     def _mind_store(self, error: StorageError) -> None:
         """A store may be away for a while, as workers know; who follows them knows as much."""

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -51,20 +53,32 @@ def engine(order: RunOrder) -> Iterator[None]:
     address = order.address
     common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     with guarded() if address is None else contextlib.nullcontext():
-        if address is None:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                num_cpus=max(os.cpu_count() or 1, most_workers(order.spec)),
-                object_store_memory=OBJECT_STORE_BYTES,
-                **common,
-            )
-        else:
-            _connect(address, common, None if order.submission else order.spec)
+        with keeping_sigterm():
+            if address is None:
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    num_cpus=max(os.cpu_count() or 1, most_workers(order.spec)),
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    **common,
+                )
+            else:
+                _connect(address, common, None if order.submission else order.spec)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """`ray.init` puts a handler of its own in the place of ours, which ends the process in the middle of a batch."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # no other may, nor does Ray
+            signal.signal(signal.SIGTERM, ours)
 
 
 def _connect(address: str, common: dict[str, Any], to_pack: JobSpec | None) -> None:

@@ -40,6 +40,7 @@ Words = dict[str, Any]
 
 STOPPED = {
     "run": "stopped; `lightmill run` with the same job makes what is missing",
+    "submit": "stopped; `lightmill submit` with the same job makes what is missing",
     "retry": "stopped; the same `lightmill retry` makes what is left",
 }
 RETRIED = "retried, but the job itself is not finished; `lightmill run` with the same job makes what is missing"
@@ -57,7 +58,7 @@ def run(order: RunOrder, leash: Leash, workers: Workers = ray_workers) -> int:
         failure = error if isinstance(error, LightmillError) else RunError(unexpected(error))
         if _is_given_up(failure, leash):
             leash.say(f"given up: {failure.problems[0].message}")
-            words, exit_code = {"message": STOPPED[order.purpose]}, leash.exit_code
+            words, exit_code = {"message": _stopped(order)}, leash.exit_code
         else:
             leash.fail(failure)
             words, exit_code = {"message": _unfinished(failure)}, failure.exit_code
@@ -174,7 +175,7 @@ class _Run:
     def _end(self, totals: Totals | None, message: str) -> Words:
         if totals is None:
             stopped = self._leash.stopping.is_set()
-            message = STOPPED[self._order.purpose] if stopped else RETRIED
+            message = _stopped(self._order) if stopped else RETRIED
             return {"message": message, "exit_code": self._leash.exit_code if stopped else 0}
         words: Words = {"message": message, "totals": asdict(totals)}
         allowed = self._order.spec.limits.max_failed_share
@@ -187,6 +188,10 @@ class _Run:
 def _is_given_up(error: LightmillError, leash: Leash) -> bool:
     """Whether this is what comes of a stop, which waits for no store."""
     return leash.stopping.is_set() and isinstance(error, Stopped | StorageError)
+
+
+def _stopped(order: RunOrder) -> str:
+    return STOPPED["submit" if order.submission else order.purpose]
 
 
 def _unfinished(error: LightmillError) -> str:

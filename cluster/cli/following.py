@@ -156,12 +156,12 @@ def _require_a_job(found: Found) -> None:
 
 def _is_over(found: Found) -> bool:
     from cluster.follow import OVER
-    from cluster.watch import read_status
+    from cluster.watch import is_of, read_status
 
     if found.head and found.id and found.head.job(found.id).is_over:
         return True
     status = read_status(found.bucket)
-    return status is not None and status.state in OVER and found.id in (None, status.submission)
+    return status is not None and status.state in OVER and is_of(status, found.id, asked=found.head is not None)
 
 
 def _waiting(

@@ -166,7 +166,7 @@ def test_twenty_at_once_are_one_run_which_ray_stops_as_orderly_as_we(laptop):
     wait_until(job.painted, START_S, "an image")
     requests.post(f"{laptop.cluster.jobs_url}/api/jobs/{sent}/stop", headers=laptop.bearer, timeout=60)
     stopped = laptop.say("attach", sent, *laptop.here, status=143)
-    assert "stopped; `lightmill run` with the same job makes what is missing" in stopped.stderr
+    assert "stopped; `lightmill submit` with the same job makes what is missing" in stopped.stderr
     assert job.made_again() == 0
 
 

@@ -1,6 +1,8 @@
 """What a submission takes along, under which name, and how its end is told."""
 
 import json
+import signal
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,9 +18,12 @@ from cluster.baggage import at_the_store, bring, refuse_what_stays
 from cluster.head import SubmittedJob
 from cluster.journal import Journal
 from cluster.submission import AlreadySubmitted, Submission, next_id
-from cluster.watch import Watch, driving, last_words, read_status
+from cluster.watch import Watch, driving, is_of, last_words, read_status
 from commands import lightmill
+from jobs.clean import find_leftovers
+from jobs.engine import keeping_sigterm
 from jobs.lease import Lease
+from jobs.manifest import Manifest
 from jobs.status import Status
 from jobs.stop import StopRequest, StopWatch, ask_to_stop
 
@@ -238,6 +243,17 @@ def test_without_a_cluster_the_store_tells_the_end(tmp_path):
     assert shown.states == ["finished"]
 
 
+def test_a_submission_that_found_its_job_finished_has_left_no_word(tmp_path):
+    """Without a cluster to ask, the finished job is its end; one that is stopped may still be resumed by it."""
+    spec = finished(tmp_path)
+    bucket = open_bucket(spec.output)
+    assert Watch(bucket, Shown(), None, "later", sleep=lambda _: None).until_over().exit_code == 0
+    stopped = Status.load(bucket).model_copy(update={"state": "stopped"})
+    assert not is_of(stopped, "later", asked=False)
+    assert is_of(stopped, None, asked=False)
+    assert not is_of(Status.load(bucket), "later", asked=True)
+
+
 def test_a_driver_that_is_silent_on_a_cluster_that_is_gone_is_given_up(tmp_path):
     spec = finished(tmp_path)
     bucket = open_bucket(spec.output)
@@ -313,3 +329,25 @@ def test_a_journal_has_each_line_once_in_the_order_of_time(tmp_path):
     bucket.put("logs/driver-0000.jsonl", (line(1, "a") + line(3, "c") + line(4, "d")).encode())
     assert [entry["message"] for entry in journal.new_lines()] == ["d"]
     assert [entry["message"] for entry in Journal(bucket, "worker").new_lines()] == ["b"]
+
+
+def test_what_ray_does_to_sigterm_is_undone():
+    """`ray.init` does just this; the integration tests stop a driver on a real cluster."""
+    before = signal.getsignal(signal.SIGTERM)
+    with keeping_sigterm():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_clean_keeps_the_table_that_was_uploaded_and_no_other(tmp_path):
+    """It was rewritten, so that no worker reads it; the next submission is compared with it all the same."""
+    uploaded = tmp_path / "out" / "prompts" / "0123456789ab" / "cats.csv"
+    uploaded.parent.mkdir(parents=True)
+    uploaded.write_text("prompt\na cat\n")
+    spec = finished(tmp_path, table=str(uploaded))
+    bucket = open_bucket(spec.output)
+    bucket.put("prompts/fedcba987654/dogs.csv", b"prompt\na dog\n")
+    found = find_leftovers(bucket, Manifest.load(bucket), older_than=timedelta(0))
+    assert [leftover.key for leftover in found if leftover.key.startswith("prompts/")] == [
+        "prompts/fedcba987654/dogs.csv"
+    ]
