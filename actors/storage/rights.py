@@ -6,6 +6,7 @@
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Literal
 
 from botocore.exceptions import ClientError
@@ -52,7 +53,7 @@ def try_checksums(bucket: Bucket) -> Checksums | None:
     try:
         if not bucket.client.takes_checksums:
             return "refused"
-        bucket.client.once("put_object", Key=bucket.name(key), Body=WORD, **sha256_header(b"something else"))
+        bucket.client.once("put_object", Key=bucket.name(key), Body=WORD, **sha256_header(sha256(b"something else")))
     except ClientError:
         return "checked"
     finally:
