@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from actors.errors import Problem
 from actors.models.registry import find_card
-from actors.models.registry import find_card
 from actors.settings import ModelSettings
 from jobs.spec import JobSpec
 
