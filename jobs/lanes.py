@@ -3,7 +3,7 @@
 import os
 
 from actors.models.card import ModelCard
-from actors.models.revisions import pinned
+from actors.models.revisions import pinned, pinned_card
 from actors.recipe import LaneRecipe
 from actors.settings import ModelSettings
 from jobs.manifest import Manifest
@@ -31,7 +31,7 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
             lane=lane,
             stage=lane if spec.stages else None,
             model=_as_begun(manifest, lane, settings, gpus),
-            card=manifest.cards[lane],
+            card=pinned_card(manifest.cards[lane], manifest.commits),
             table=manifest.table.located(spec.output),
             columns=spec.columns,
             overrides=spec.overrides,
