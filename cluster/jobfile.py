@@ -1,7 +1,7 @@
 """Job files: YAML, environment and flags become one validated JobSpec, or every problem at once."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from actors.models.card import is_hub_id
 from actors.models.registry import SUFFIXES, find_card
 from actors.settings import ModelSettings
 from cluster.faults import Origin, problems, strays
+from cluster.schedule.slot import TEMPLATES, has_template
 from jobs.spec import JobSpec
 
 ENV_PREFIX = "LIGHTMILL_"
@@ -30,23 +31,34 @@ PATHS = ("prompts", "output", "block_list", "folder")
 WITH_PATHS = ("prompt_filter", "inputs")
 """Maps that hold such paths."""
 NEEDED = ("prompts", "output", "model")
+OF_A_SLOT = ("prompts", "output")
+"""Fields that may differ from one slot of a schedule to the next."""
+Fill = Callable[[str], str]
 
 
 class _Environment(BaseSettings, JobSpec):  # type: ignore[misc] # their two model_config types differ
     """Only there to say how variables are named: `LIGHTMILL_SEED`, `LIGHTMILL_LIMITS__MAX_ATTEMPTS`."""
 
 
-def load_job(path: Path | None, flags: Mapping[str, Any]) -> JobSpec:
+def _refuse_templates(text: str) -> str:
+    if has_template(text):
+        said, action = f"only a schedule says what {' and '.join(TEMPLATES)} are", "lightmill schedule run"
+        raise InputError(Problem("LM1704", said, value=text, help=f"run it by `{action}`, or write out a place"))
+    return text
+
+
+def load_job(path: Path | None, flags: Mapping[str, Any], fill: Fill = _refuse_templates) -> JobSpec:
     """The job that a file, the environment and the flags describe; flags win over environment over file.
 
     Flags that belong to a model apply to the job's only model. Relative paths of a file are relative to its folder,
     those of flags and of the environment to the current one. Raises `InputError` with all problems, and `UsageError`
-    for flags that contradict the file.
+    for flags that contradict the file. `fill` puts the words of a slot into what may have templates.
     """
     document, root = _read(path) if path else ({}, None)
     environment = _from_here(_environment())
     values = _deep_update(document, environment, _top_flags(flags))
     values = _with_model_flags(values, flags)
+    values |= {name: fill(values[name]) for name in OF_A_SLOT if isinstance(values.get(name), str)}
     unknown = [*strays(_variables(), ENV_PREFIX, environment)]
     if path is None and not unknown:
         _refuse_gaps(values)
@@ -57,6 +69,9 @@ def load_job(path: Path | None, flags: Mapping[str, Any]) -> JobSpec:
         raise InputError(*unknown, *problems(error, origin)) from None
     if unknown:
         raise InputError(*unknown)
+    if spec.only_new and fill is _refuse_templates:
+        said = "only a schedule knows what is new"
+        raise InputError(Problem("LM1704", said, value="only_new: true", help="run it by `lightmill schedule run`"))
     return spec
 
 

@@ -14,9 +14,10 @@ import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined] # of a compiled module
 from ray.exceptions import RayError
 
-from actors.errors import ClusterError, Problem
+from actors.errors import ClusterError
 from jobs.guard import guarded
 from jobs.lanes import most_workers
+from jobs.machines import unreachable
 from jobs.metrics import Metrics, has_agent
 from jobs.order import RunOrder
 from jobs.parcel import pack
@@ -90,7 +91,7 @@ def _connect(address: str, common: dict[str, Any], to_pack: JobSpec | None) -> N
             _knock(address)
             ray.init(address=address, runtime_env={"working_dir": code} if to_pack else None, **common)
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-            raise ClusterError(_unreachable(address, error)) from error
+            raise ClusterError(unreachable(address, error)) from error
 
 
 def _knock(address: str) -> None:
@@ -98,12 +99,3 @@ def _knock(address: str) -> None:
     that nobody answers."""
     if address != "auto" and "://" not in address:
         GcsClient(address=address)
-
-
-def _unreachable(address: str, error: Exception) -> Problem:
-    return Problem(
-        "LM1501",
-        f"no Ray cluster answers at {address}",
-        value=str(error).strip().partition("\n")[0][:300],
-        help="is it up, and has this shell its token (RAY_AUTH_MODE, RAY_AUTH_TOKEN)?",
-    )

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 ORDER = (
     *("demo", "run", "plan", "status", "retry", "verify", "clean", "reproduce", "compare"),
-    *("submit", "attach", "logs", "stop", "list_"),
+    *("submit", "attach", "logs", "stop", "list_", "doctor"),
 )
 """Of the commands in `--help`: as one comes to need them."""
 UNEXPECTED = 1
@@ -63,12 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     from cluster.cli import (  # noqa: F401 - importing them registers their commands
         comparison,
+        doctor,
         following,
         generate,
         inspection,
         models,
         planning,
         reproduction,
+        scheduling,
         submitting,
     )
 
