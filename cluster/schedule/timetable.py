@@ -82,7 +82,8 @@ class Timetable:
 
     def __contains__(self, moment: object) -> bool:
         assert isinstance(moment, datetime)
-        return next(self._after(moment - timedelta(seconds=1))) == moment.astimezone(UTC)
+        instant = moment.astimezone(UTC)  # before anything is taken from it: clocks on the wall may have skipped that
+        return next(self._after(instant - timedelta(seconds=1))) == instant
 
     @cached_property
     def values(self) -> list[list[int] | None]:

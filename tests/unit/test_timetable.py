@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from actors.errors import InputError
@@ -92,6 +92,7 @@ def test_every_planned_time_and_no_other(cron, change):
     assert utc(timetable.until(end, begin)) == searched(timetable, begin, end)
 
 
+@example("* 2 * * *", CHANGES[0], 1500)  # the end of an hour that is skipped
 @given(crons, st.sampled_from(CHANGES), st.integers(0, DAYS * 1440))
 def test_the_last_one_is_the_last_of_all(cron, change, minutes):
     zone, begin = change
