@@ -115,7 +115,7 @@ def as_uploaded(job: Job) -> Job:
 
 
 def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
-    job = laptop.job(model="fake:pace=0.3", shard_size=4, batch_size=1)
+    job = laptop.job(model="fake:pace=1", shard_size=4, batch_size=1)
     sent = laptop.say("submit", job.file, *laptop.here)
     (first,) = sent.stdout.split()
     assert first.startswith("lightmill-job-")
