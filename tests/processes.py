@@ -120,7 +120,9 @@ class Child:
         os.killpg(self.pid, number)
 
     def end(self) -> None:
-        """Kill the command and every descendant, and wait until the last is gone."""
+        """Kill the command and every descendant, and wait until the last is gone. Once is enough."""
+        if self._nursery.stdout.closed:
+            return
         self._nursery.stdin.close()
         self._nursery.wait(30)
         if self._status is None and (reported := self._nursery.stdout.read()):

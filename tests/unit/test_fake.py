@@ -37,6 +37,12 @@ def test_pictures_are_colourful_and_differ(options):
     assert len({picture.tobytes() for picture in pixels}) >= (2 if options else 8)
 
 
+def test_load_is_the_time_until_it_is_there():
+    began = time.monotonic()
+    load_model(ModelSettings(model="fake:load=0.2"))
+    assert time.monotonic() - began >= 0.2
+
+
 def test_pace_is_the_time_an_image_takes_filling_included():
     began = time.monotonic()
     paint(make_request(), options="pace=0.01", size=4)

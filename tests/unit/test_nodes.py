@@ -1,11 +1,15 @@
 """Machines that are taken away, and machines that fail again and again. On simulated time."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray._private.state import GlobalState, state
 
 from actors.errors import InputError, Problem, RunError
 from actors.models.model import ModelInfo
+from jobs.drain import draining
 from jobs.events import Broke, Ready
 from jobs.nodes import LEFT_OUT, STILLBORN
 from jobs.plan import Plan
@@ -129,3 +133,14 @@ def test_a_model_that_nobody_can_load_ends_the_job(nodes):
     with pytest.raises(InputError, match="LM1202"):
         drive_paced(pool, plan_of(30), (nodes,))
     assert len(pool.started) <= 2 * nodes
+
+
+def test_a_notice_is_read_as_ray_gives_it(monkeypatch):
+    deadlines = {"a": int((time.time() + 30) * 1000), "b": 0}
+    monkeypatch.setattr(state, "get_draining_nodes", lambda: deadlines)
+    assert draining() == {"a": pytest.approx(30, abs=2), "b": None}
+
+
+def test_a_ray_that_gives_no_notice_ends_no_run(monkeypatch):
+    monkeypatch.delattr(GlobalState, "get_draining_nodes")
+    assert draining() == {}
