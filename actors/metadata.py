@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from actors.errors import Problem, RunError
 from actors.records import SAMPLE_SCHEMA, SCHEMA_VERSION, DataFile, Shard, carried_name
@@ -104,6 +106,14 @@ def select_rows(opened: BinaryIO, choose: Callable[[pa.Table], Sequence[int]]) -
         _header(file)
         chosen = choose(file.read(columns=["id", "key"]))
         return _rows(file.read(columns=SAMPLE_SCHEMA.names), chosen).to_pylist() if chosen else []
+
+
+def read_statuses(opened: BinaryIO) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+    """The source row and the status of every image of a file. Raises as `read_metadata` does."""
+    with _reading(opened) as file:
+        _header(file)
+        table = file.read(columns=["source_row", "status"])
+    return table["source_row"].to_numpy(), table["status"].to_numpy(zero_copy_only=False)
 
 
 def _rows(table: pa.Table, chosen: Sequence[int]) -> pa.Table:

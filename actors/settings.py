@@ -181,10 +181,12 @@ class FilterSettings(Settings):
 
 
 class InputSettings(Settings):
-    """Where input images may come from, beside the folder that the table is in."""
+    """Where input images may come from."""
 
+    folder: Annotated[str, Field(min_length=1)] | None = None
+    """To which the table's references are relative, and which they do not leave. Left out: that of the table."""
     allow: tuple[str, ...] = ()
-    """Prefixes: `https://HOST/PATH`, `http://HOST/PATH` or `s3://BUCKET/PREFIX`."""
+    """Prefixes of what they may name besides: `https://HOST/PATH`, `http://HOST/PATH` or `s3://BUCKET/PREFIX`."""
 
     @field_validator("allow")
     @classmethod

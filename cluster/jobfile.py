@@ -1,7 +1,7 @@
 """Job files: YAML, environment and flags become one validated JobSpec, or every problem at once."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 from actors import crash
 from actors.errors import InputError, Problem, UsageError
 from actors.faults import not_yaml
+from actors.models.card import is_hub_id
+from actors.models.registry import SUFFIXES, find_card
 from actors.settings import ModelSettings
 from cluster.faults import Origin, problems, strays
+from cluster.schedule.slot import TEMPLATES, has_template
 from jobs.spec import JobSpec
 
 ENV_PREFIX = "LIGHTMILL_"
@@ -23,27 +26,39 @@ OF_A_MODEL = frozenset(ModelSettings.model_fields)
 WEIGHTS = frozenset({"mirror", "config", "tokenizer", "vae", "loras", "textual_inversions"})
 """Fields of a model that say where more of it is."""
 EXAMPLE_OF_JSON = """write it as JSON, such as LIGHTMILL_OVERRIDES='["seed", "width"]'"""
-CARD_SUFFIXES = (".yaml", ".yml")
 LANES = ("models", "stages")
-PATHS = ("prompts", "output", "block_list")
+PATHS = ("prompts", "output", "block_list", "folder")
+WITH_PATHS = ("prompt_filter", "inputs")
+"""Maps that hold such paths."""
 NEEDED = ("prompts", "output", "model")
+OF_A_SLOT = ("prompts", "output")
+"""Fields that may differ from one slot of a schedule to the next."""
+Fill = Callable[[str], str]
 
 
 class _Environment(BaseSettings, JobSpec):  # type: ignore[misc] # their two model_config types differ
     """Only there to say how variables are named: `LIGHTMILL_SEED`, `LIGHTMILL_LIMITS__MAX_ATTEMPTS`."""
 
 
-def load_job(path: Path | None, flags: Mapping[str, Any]) -> JobSpec:
+def _refuse_templates(text: str) -> str:
+    if has_template(text):
+        said, action = f"only a schedule says what {' and '.join(TEMPLATES)} are", "lightmill schedule run"
+        raise InputError(Problem("LM1704", said, value=text, help=f"run it by `{action}`, or write out a place"))
+    return text
+
+
+def load_job(path: Path | None, flags: Mapping[str, Any], fill: Fill = _refuse_templates) -> JobSpec:
     """The job that a file, the environment and the flags describe; flags win over environment over file.
 
     Flags that belong to a model apply to the job's only model. Relative paths of a file are relative to its folder,
     those of flags and of the environment to the current one. Raises `InputError` with all problems, and `UsageError`
-    for flags that contradict the file.
+    for flags that contradict the file. `fill` puts the words of a slot into what may have templates.
     """
     document, root = _read(path) if path else ({}, None)
     environment = _from_here(_environment())
     values = _deep_update(document, environment, _top_flags(flags))
     values = _with_model_flags(values, flags)
+    values |= {name: fill(values[name]) for name in OF_A_SLOT if isinstance(values.get(name), str)}
     unknown = [*strays(_variables(), ENV_PREFIX, environment)]
     if path is None and not unknown:
         _refuse_gaps(values)
@@ -54,6 +69,9 @@ def load_job(path: Path | None, flags: Mapping[str, Any]) -> JobSpec:
         raise InputError(*unknown, *problems(error, origin)) from None
     if unknown:
         raise InputError(*unknown)
+    if spec.only_new and fill is _refuse_templates:
+        said = "only a schedule knows what is new"
+        raise InputError(Problem("LM1704", said, value="only_new: true", help="run it by `lightmill schedule run`"))
     return spec
 
 
@@ -95,20 +113,25 @@ def _relative_to(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with absolute paths: those of `PATHS` always are paths, unless they are URLs."""
     paths = {name: value for name, value in values.items() if name in PATHS and isinstance(value, str)}
     made = {**values, **{name: _absolute(folder, value) for name, value in paths.items() if value}}
-    within = made.get("prompt_filter")
-    return {**made, "prompt_filter": _relative_to(folder, within)} if isinstance(within, dict) else made
+    within = {name: value for name in WITH_PATHS if isinstance(value := made.get(name), dict)}
+    return {**made, **{name: _relative_to(folder, value) for name, value in within.items()}}
 
 
 def _model_relative_to(folder: Path, entry: Any) -> Any:  # noqa: ANN401 - whatever the file says
-    """Weights are at a path only where it looks like one: `./sd`, `../sd`, `~/sd`, `mine.yaml`."""
+    """Weights are at a path where it looks like one: `./sd`, `../sd`, `~/sd`, `mine.yaml`; and where a name that could
+    be a hub id, which no card knows, is that of something here."""
     if isinstance(entry, list):
         return [_model_relative_to(folder, one) for one in entry]
     if isinstance(entry, dict):
         paths = {name: value for name, value in entry.items() if name == "model" or name in WEIGHTS}
         return {**entry, **{name: _model_relative_to(folder, value) for name, value in paths.items()}}
-    if isinstance(entry, str) and (entry.startswith(("./", "../", "~")) or entry.endswith(CARD_SUFFIXES)):
-        return _absolute(folder, entry)
-    return entry
+    return _absolute(folder, entry) if isinstance(entry, str) and _is_path(folder, entry) else entry
+
+
+def _is_path(folder: Path, name: str) -> bool:
+    if name.startswith(("./", "../", "~")) or name.endswith(SUFFIXES):
+        return True
+    return is_hub_id(name) and (folder / name).exists() and find_card(name) is None
 
 
 def _absolute(folder: Path, value: str) -> str:

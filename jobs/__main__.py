@@ -1,4 +1,4 @@
-"""The driver's entry point: `python -m jobs '<order as JSON>' [--leash]`, on this machine and on a cluster alike."""
+"""The driver's entry point: `python -m jobs ORDER [--leash]`, on this machine and on a cluster alike."""
 
 import os
 import secrets
@@ -6,7 +6,7 @@ import signal
 import sys
 
 from jobs.leash import Leash
-from jobs.order import ReproduceOrder, read_order
+from jobs.order import PreflightOrder, ReproduceOrder, read_order
 
 PRIVATE_RAY = {
     # Ray's own switch for "this is no cluster": it then names and binds the loopback address only.
@@ -25,6 +25,10 @@ def main() -> int:
         from jobs.reproduce import reproduce
 
         return reproduce(order, leash)
+    if isinstance(order, PreflightOrder):
+        from jobs.preflight import preflight
+
+        return preflight(order, leash)
     if order.address is None:
         # Before Ray is imported, which is when it reads them. The token lives and dies with this process.
         os.environ.update(PRIVATE_RAY, RAY_AUTH_TOKEN=secrets.token_hex(32))

@@ -67,7 +67,7 @@ def _batches(
 ) -> Iterator[list[ReadRow]]:
     use = use_columns(source.schema.names, spec.columns, spec.overrides)
     routed = use.overrides.get("model")
-    references = References(source.identity.uri, spec.inputs.allow)
+    references = References(source.identity.uri, spec.inputs.allow, spec.inputs.folder)
     parser = RowParser(use, references, tuple(model.model for model in spec.lanes), prompt_filter)
     most = SAMPLED_ROWS if mode == "sample" else None
     for batch in stream(source, spec.storage, _choice(source, mode), most):

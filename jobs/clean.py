@@ -85,8 +85,10 @@ def _old_leases(bucket: Bucket, before: datetime) -> Iterator[Leftover]:
 
 def _unused_prompts(bucket: Bucket, manifest: Manifest, before: datetime) -> Iterator[Leftover]:
     used = {PurePosixPath(file.url).name for file in manifest.table.files}
+    _, ours, source = manifest.table.identity.uri.rpartition("/prompts/")  # of a table that a submission uploaded
     for info in bucket.list("prompts/"):
-        if info.modified < before and PurePosixPath(info.key).name not in used:
+        is_source = bool(ours) and info.key.startswith(f"prompts/{source}")
+        if info.modified < before and PurePosixPath(info.key).name not in used and not is_source:
             yield Leftover(info.key, info.size, "a rewritten table that the manifest does not name")
 
 

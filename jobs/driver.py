@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -17,6 +17,7 @@ from jobs.commit import Committer, DataMissing
 from jobs.crew import Crew
 from jobs.dispatch import Dispatch, suspects_of
 from jobs.events import Beaten, Broke, Died, Event, Leaving, Made, Placed, Ready
+from jobs.fidelity import Fidelity
 from jobs.leash import Leash
 from jobs.nodes import LEFT_OUT, Nodes, stillborn
 from jobs.plan import Plan
@@ -42,6 +43,8 @@ class Work:
     catalog: Catalog
     committer: Committer
     max_attempts: int
+    fidelity: Fidelity = field(default_factory=Fidelity)
+    """What was made with which weights."""
     rework: Mapping[int, Rework] | None = None
     """Of `retry`: the images to be made again, by shard; the catalog then counts all others as committed."""
 
@@ -113,8 +116,10 @@ class Driver:
             case Leaving(node, seconds):
                 self._leaving(node, seconds)
             case Ready(worker, info):
+                seat = self._crew.seats[worker]
+                self._work.fidelity.require(self._work.recipes[seat.lane], info)
                 self._crew.is_ready(worker)
-                self._nodes.loaded(self._crew.seats[worker])
+                self._nodes.loaded(seat)
                 self._progress.running()
                 self._say(f"worker {worker} is ready: {info.model} on {info.device}")
             case Beaten(worker, shard, beat):

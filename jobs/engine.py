@@ -2,11 +2,11 @@
 
 import contextlib
 import os
-import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined] # of a compiled module
 from ray.exceptions import RayError
 
-from actors.errors import ClusterError, Problem
+from actors.errors import ClusterError
 from jobs.guard import guarded
 from jobs.lanes import most_workers
+from jobs.machines import unreachable
 from jobs.metrics import Metrics, has_agent
 from jobs.order import RunOrder
+from jobs.parcel import pack
 from jobs.pool import RayPool, WorkerPool
+from jobs.spec import JobSpec
 
 OBJECT_STORE_BYTES = 128 * 1024**2
 """Only reports travel, about 200 kB a shard: pixels never enter Ray's object store."""
@@ -32,7 +35,7 @@ Workers = Callable[[RunOrder], AbstractContextManager[tuple[WorkerPool, float]]]
 @contextlib.contextmanager
 def ray_workers(order: RunOrder) -> Iterator[tuple[WorkerPool, float]]:
     """Workers on Ray, ended with the run."""
-    with engine(order.address, most_workers(order.spec)):
+    with engine(order):
         metrics = Metrics(order.spec.name) if order.address and has_agent() else None
         pool = RayPool(order.spec.limits.batch_timeout_seconds, metrics)
         try:
@@ -42,39 +45,53 @@ def ray_workers(order: RunOrder) -> Iterator[tuple[WorkerPool, float]]:
 
 
 @contextlib.contextmanager
-def engine(address: str | None, workers: int) -> Iterator[None]:
+def engine(order: RunOrder) -> Iterator[None]:
     """Connect to Ray for the length of a run. Raises `ClusterError`.
 
     Without an address, Ray is started on this machine, without a dashboard, and ends with this process (see
     `jobs.__main__` for what keeps it to itself). With one, the code travels along, so that the nodes need
-    nothing of ours installed.
+    nothing of ours installed; where this driver was itself submitted to the cluster, it has done so already.
     """
+    address = order.address
     common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     with guarded() if address is None else contextlib.nullcontext():
-        if address is None:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                num_cpus=max(os.cpu_count() or 1, workers),
-                object_store_memory=OBJECT_STORE_BYTES,
-                **common,
-            )
-        else:
-            _connect(address, common)
+        with keeping_sigterm():
+            if address is None:
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    num_cpus=max(os.cpu_count() or 1, most_workers(order.spec)),
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    **common,
+                )
+            else:
+                _connect(address, common, None if order.submission else order.spec)
         try:
             yield
         finally:
             ray.shutdown()
 
 
-def _connect(address: str, common: dict[str, Any]) -> None:
+@contextlib.contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """`ray.init` puts a handler of its own in the place of ours, which ends the process in the middle of a batch."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # no other may, nor does Ray
+            signal.signal(signal.SIGTERM, ours)
+
+
+def _connect(address: str, common: dict[str, Any], to_pack: JobSpec | None) -> None:
     with tempfile.TemporaryDirectory(prefix="lightmill-code-") as code:
-        _copy_code(code)
+        if to_pack:
+            pack(Path(code), to_pack)
         try:
             _knock(address)
-            ray.init(address=address, runtime_env={"working_dir": code}, **common)
+            ray.init(address=address, runtime_env={"working_dir": code} if to_pack else None, **common)
         except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-            raise ClusterError(_unreachable(address, error)) from error
+            raise ClusterError(unreachable(address, error)) from error
 
 
 def _knock(address: str) -> None:
@@ -82,19 +99,3 @@ def _knock(address: str) -> None:
     that nobody answers."""
     if address != "auto" and "://" not in address:
         GcsClient(address=address)
-
-
-def _copy_code(folder: str) -> None:
-    """The three packages, next to each other, as Ray's `working_dir`: from a checkout or a wheel alike."""
-    for package in ("actors", "jobs", "cluster"):
-        source = Path(str(resources.files(package)))
-        shutil.copytree(source, Path(folder) / package, ignore=shutil.ignore_patterns("__pycache__"))
-
-
-def _unreachable(address: str, error: Exception) -> Problem:
-    return Problem(
-        "LM1501",
-        f"no Ray cluster answers at {address}",
-        value=str(error).strip().partition("\n")[0][:300],
-        help="is it up, and has this shell its token (RAY_AUTH_MODE, RAY_AUTH_TOKEN)?",
-    )

@@ -3,7 +3,7 @@
 import os
 
 from actors.models.card import ModelCard
-from actors.models.revisions import pinned
+from actors.models.revisions import pinned, pinned_card
 from actors.recipe import LaneRecipe
 from actors.settings import ModelSettings
 from jobs.manifest import Manifest
@@ -31,7 +31,7 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
             lane=lane,
             stage=lane if spec.stages else None,
             model=_as_begun(manifest, lane, settings, gpus),
-            card=manifest.cards[lane],
+            card=pinned_card(manifest.cards[lane], manifest.commits),
             table=manifest.table.located(spec.output),
             columns=spec.columns,
             overrides=spec.overrides,
@@ -60,6 +60,13 @@ def _as_begun(manifest: Manifest, lane: int, settings: ModelSettings, gpus: floa
     return begun.model_copy(update={"threads": manifest.threads[lane], "gpus_per_worker": share})
 
 
+def wants_gpu(settings: ModelSettings, card: ModelCard | None) -> bool:
+    """Whether its workers take a GPU where there is one: what comes with lightmill is too small to."""
+    if settings.gpus_per_worker is not None:
+        return settings.gpus_per_worker > 0
+    return card is None or not card.is_built_in
+
+
 def lane_workers(recipe: LaneRecipe, gpus: float) -> int:
     """How many workers a lane gets: as many as it may have, or one per GPU share of the cluster."""
     settings = recipe.model
@@ -72,8 +79,7 @@ def lane_workers(recipe: LaneRecipe, gpus: float) -> int:
 def _gpus_per_worker(settings: ModelSettings, card: ModelCard | None, gpus: float) -> float:
     if settings.gpus_per_worker is not None:
         return settings.gpus_per_worker
-    is_small = card is not None and card.format == "built_in"
-    return 1.0 if gpus and not is_small else 0.0
+    return 1.0 if gpus and wants_gpu(settings, card) else 0.0
 
 
 def _asked(settings: ModelSettings) -> int:

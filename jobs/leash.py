@@ -25,6 +25,7 @@ class Leash:
     """
 
     def __init__(self, *, held: bool) -> None:
+        self._held = held
         self.exit_code = INTERRUPTED
         self.stopping = threading.Event()
         self._speaking = threading.Lock()
@@ -35,7 +36,7 @@ class Leash:
             threading.Thread(target=self._listen, name="leash", daemon=True).start()
 
     def terminate(self, *_: object) -> None:
-        """Take SIGTERM, which is how a cluster asks."""
+        """Take SIGTERM, which is how a cluster asks, or a request in the output."""
         self._stop(TERMINATED)
 
     def say(self, text: str) -> None:
@@ -43,8 +44,9 @@ class Leash:
         self._send({"event": "say", "text": text})
 
     def status(self, status: Mapping[str, Any]) -> None:
-        """How far the run is."""
-        self._send({"event": "status", "status": status})
+        """How far the run is, to whoever holds the leash; all others read it from the store, not from a log."""
+        if self._held:
+            self._send({"event": "status", "status": status})
 
     def image(self, finding: Mapping[str, Any]) -> None:
         """What an image that was made again is like."""

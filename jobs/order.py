@@ -1,5 +1,6 @@
 """Orders: what whoever starts a driver tells it, as the one argument of `python -m jobs`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
@@ -18,6 +19,8 @@ class RunOrder(Settings):
     """Of a retry: as the manifest has it."""
     address: str | None = None
     """Of a running Ray cluster; None: a Ray of our own on this machine, for this run."""
+    submission: str | None = None
+    """By which the cluster knows this run, where it was submitted to it together with its code."""
     check: CheckMode = "auto"
     """How many rows are checked before anything is generated."""
     only: str = "failed"
@@ -47,10 +50,20 @@ class ReproduceOrder(Settings):
     debug: bool = False
 
 
-Order = RunOrder | ReproduceOrder
+class PreflightOrder(Settings):
+    """A look at every machine of the cluster that the driver runs on."""
+
+    purpose: Literal["preflight"] = "preflight"
+    spec: JobSpec
+    beacon: str
+    """The key of an object in the output, which the machines have to find."""
+    debug: bool = False
+
+
+Order = RunOrder | ReproduceOrder | PreflightOrder
 _ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="purpose")])
 
 
 def read_order(text: str) -> Order:
-    """An order as it stands on a command line, in JSON."""
-    return _ORDER.validate_json(text)
+    """An order as it stands on a command line: in JSON, or `@FILE` with the JSON in a file."""
+    return _ORDER.validate_json(Path(text[1:]).read_bytes() if text.startswith("@") else text)

@@ -20,11 +20,12 @@ from actors.logs import LogFile
 from actors.parents import ORPHANED
 from actors.storage.bucket import Bucket
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
-from jobs import card, index
+from jobs import dataset_card, index
 from jobs.catalog import Catalog
 from jobs.commit import Committer
 from jobs.driver import Driver, Work
 from jobs.engine import Workers, ray_workers
+from jobs.fidelity import Fidelity
 from jobs.index import Totals
 from jobs.lanes import lane_recipes, lane_workers
 from jobs.lease import Lease
@@ -34,11 +35,13 @@ from jobs.order import RunOrder
 from jobs.promise import make_promise
 from jobs.retry import Rework, find_failures, in_vain, is_lasting
 from jobs.status import Progress
+from jobs.stop import StopWatch
 
 Words = dict[str, Any]
 
 STOPPED = {
     "run": "stopped; `lightmill run` with the same job makes what is missing",
+    "submit": "stopped; `lightmill submit` with the same job makes what is missing",
     "retry": "stopped; the same `lightmill retry` makes what is left",
 }
 RETRIED = "retried, but the job itself is not finished; `lightmill run` with the same job makes what is missing"
@@ -56,7 +59,7 @@ def run(order: RunOrder, leash: Leash, workers: Workers = ray_workers) -> int:
         failure = error if isinstance(error, LightmillError) else RunError(unexpected(error))
         if _is_given_up(failure, leash):
             leash.say(f"given up: {failure.problems[0].message}")
-            words, exit_code = {"message": STOPPED[order.purpose]}, leash.exit_code
+            words, exit_code = {"message": _stopped(order)}, leash.exit_code
         else:
             leash.fail(failure)
             words, exit_code = {"message": _unfinished(failure)}, failure.exit_code
@@ -87,6 +90,7 @@ class _Run:
         with (
             Lease(self._bucket, promise.store, self._order.purpose, self._leash.say, wanted=self._is_wanted) as lease,
             LogFile(self._bucket, "driver"),
+            StopWatch(self._bucket, lease.token, self._leash),
         ):
             manifest = promise.keep(self._bucket, lease.require)
             if self._order.purpose == "run":
@@ -97,11 +101,15 @@ class _Run:
         failures = find_failures(self._bucket, self._order.only)
         if failures.bad_rows:
             self._leash.say(str(in_vain(failures, self._bucket.url)))
-        if not failures.rework:
+        if not failures.rework and not self._lacks_its_end(manifest):
             other = "other " if failures.bad_rows else ""
             return {"message": f"nothing to retry: no {other}committed row is {self._order.only}"}
         index.remove(self._bucket, lease.require)
         return self._make(manifest, lease, Catalog.all_but(failures.rework.keys(), manifest.shards), failures.rework)
+
+    def _lacks_its_end(self, manifest: Manifest) -> bool:
+        """Whether all is made, and a retry was stopped before it said so."""
+        return Catalog.read(self._bucket, manifest.shards).complete and index.read_totals(self._bucket) is None
 
     def _make(
         self,
@@ -112,21 +120,30 @@ class _Run:
     ) -> Words:
         before = manifest.plan.images_of(catalog)
         progress = Progress(
-            self._bucket, manifest.spec.name, manifest.images, before, lambda: lease.is_fresh, lease.token
+            self._bucket,
+            manifest.spec.name,
+            manifest.images,
+            before,
+            lambda: lease.is_fresh,
+            lease.token,
+            self._order.submission or "",
         )
         progress.heartbeat(self._leash.status)  # before Ray starts: until then the last run's word would stand
         try:
             if not catalog.complete:
                 self._generate(manifest, Committer(self._bucket, lease, manifest.store), catalog, progress, rework)
             progress.state = "finished" if catalog.complete else "stopped"
-            totals = self._finish(manifest, lease) if catalog.complete else None
+            words = self._end(self._finish(manifest, lease) if catalog.complete else None, "finished")
+            progress.exit_code = words.get("exit_code", 0)
         except LightmillError as error:
-            progress.state = "stopped" if _is_given_up(error, self._leash) else "failed"
+            given_up = _is_given_up(error, self._leash)
+            progress.state = "stopped" if given_up else "failed"
             progress.message = error.problems[0].message
+            progress.exit_code = self._leash.exit_code if given_up else error.exit_code
             raise
         finally:
             progress.close()
-        return {**self._end(totals, "finished"), **progress.made()}
+        return {**words, **progress.made()}
 
     def _generate(
         self,
@@ -137,6 +154,7 @@ class _Run:
         rework: Mapping[int, Rework] | None,
     ) -> None:
         spec = self._order.spec
+        fidelity = Fidelity.read(self._bucket, manifest.plan, rework or catalog)
         with self._workers(self._order) as (pool, gpus):
             recipes = lane_recipes(manifest, spec, gpus)
             work = Work(
@@ -146,6 +164,7 @@ class _Run:
                 catalog=catalog,
                 committer=committer,
                 max_attempts=spec.limits.max_attempts,
+                fidelity=fidelity,
                 rework=rework,
             )
             Driver(work, pool, progress, self._leash).run()
@@ -156,14 +175,14 @@ class _Run:
             return None  # of a retry before the job was finished
 
         def publish(totals: Totals) -> None:
-            card.write(self._bucket, manifest, totals, index.tars(self._bucket))
+            dataset_card.write(self._bucket, manifest, totals, index.tars(self._bucket))
 
         return index.build(self._bucket, lease.require, publish)
 
     def _end(self, totals: Totals | None, message: str) -> Words:
         if totals is None:
             stopped = self._leash.stopping.is_set()
-            message = STOPPED[self._order.purpose] if stopped else RETRIED
+            message = _stopped(self._order) if stopped else RETRIED
             return {"message": message, "exit_code": self._leash.exit_code if stopped else 0}
         words: Words = {"message": message, "totals": asdict(totals)}
         allowed = self._order.spec.limits.max_failed_share
@@ -176,6 +195,10 @@ class _Run:
 def _is_given_up(error: LightmillError, leash: Leash) -> bool:
     """Whether this is what comes of a stop, which waits for no store."""
     return leash.stopping.is_set() and isinstance(error, Stopped | StorageError)
+
+
+def _stopped(order: RunOrder) -> str:
+    return STOPPED["submit" if order.submission else order.purpose]
 
 
 def _unfinished(error: LightmillError) -> str:

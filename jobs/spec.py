@@ -37,6 +37,8 @@ class JobSpec(Settings):
     overrides: tuple[Override, ...] = ()
     output: Annotated[str, Field(min_length=1)]
     """A folder or an `s3://` prefix: the job's name everywhere."""
+    only_new: bool = False
+    """Of a schedule: whether a slot leaves out the rows that earlier ones have made."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     images_per_prompt: Annotated[int, Field(ge=1, le=10_000)] = 1
     shard_size: Annotated[int, Field(ge=1, le=100_000)] = 1000

@@ -52,6 +52,10 @@ class Status(Settings):
     """Machines that failed again and again, and get no worker any more."""
     driver: str = ""
     """The token of the lease under which this was written."""
+    submission: str = ""
+    """By which a cluster knows the run, where it was submitted to one."""
+    exit_code: int | None = None
+    """Of a run that is over."""
 
     @classmethod
     def load(cls, bucket: Bucket) -> Self | None:
@@ -81,12 +85,14 @@ class Progress:
         committed: int,
         may_write: Callable[[], bool] = lambda: True,
         driver: str = "",
+        submission: str = "",
     ) -> None:
         """`may_write`: whether this driver still is the one to speak for the output; `driver`: its lease's token."""
         self._bucket = bucket
         self._may_write = may_write
         self._name = name
         self._driver = driver
+        self._submission = submission
         self._total = total
         self._committed = self._before = committed
         self._failed = 0
@@ -105,6 +111,7 @@ class Progress:
         self.state: State = "starting"
         self.message = ""
         self.left_out: tuple[str, ...] = ()
+        self.exit_code: int | None = None
         self.workers = 0
         self.workers_wanted = 0
 
@@ -161,6 +168,8 @@ class Progress:
             message=self.message,
             left_out=self.left_out,
             driver=self._driver,
+            submission=self._submission,
+            exit_code=self.exit_code,
         )
 
     def heartbeat(self, tell: Callable[[Mapping[str, Any]], None]) -> None:

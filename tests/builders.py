@@ -35,6 +35,10 @@ class QuietLeash:
     def say(self, text):
         self.said.append(text)
 
+    def terminate(self):
+        self.exit_code = 143
+        self.stopping.set()
+
     def status(self, status):
         pass
 

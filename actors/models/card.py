@@ -39,6 +39,12 @@ def is_pickle_file(name: str) -> bool:
     return Path(name).suffix != ".safetensors"
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether this names a repository of the hub, whatever lies at such a path here: a folder must not pass for a model
+    that others know by that name."""
+    return bool(HUB_ID.fullmatch(name)) and not name.startswith(".")
+
+
 class Weights(Settings):
     """Where weights lie, and which bytes they are."""
 
@@ -160,6 +166,11 @@ class ModelCard(Weights):
     """How sure a field is: `measured` on the weights themselves, `documented` by their makers, or `recalled` and not
     looked up. `default` is for those that are not named."""
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether it comes with lightmill."""
+        return self.format == "built_in"
+
     def how_sure(self, field: str) -> Certainty:
         """How far what stands in the field can be relied on."""
         return self.certainty.get(field, self.certainty["default"])
@@ -169,13 +180,13 @@ class ModelCard(Weights):
         """What the encoder that reads most reads of a prompt: what is cut off there, none has seen."""
         return max((encoder.tokens for encoder in self.text_encoders), default=None)
 
-    def silent_on(self, weights: WeightsSettings, floating: str | None = None) -> str | None:
+    def silent_on(self, weights: WeightsSettings) -> str | None:
         """The field by which these are other weights than those that it speaks of; None where they are the same.
-        `floating` is what the revision of a card that names none has to be; None: any."""
-        known = {"revision": self.revision or floating, "file": self.file, "sha256": self.sha256}
-        free = {field for field in ("revision", "sha256") if known[field] is None}
-        named = (field for field in known if field not in free and getattr(weights, field) is not None)
-        return next((field for field in named if getattr(weights, field) != known[field]), None)
+        A card that names no revision speaks of `main`."""
+        known = {"revision": self.revision or "main", "file": self.file, "sha256": self.sha256}
+        named = (field for field in known if getattr(weights, field) is not None)
+        other = (field for field in named if getattr(weights, field) != known[field])
+        return next((field for field in other if field != "sha256" or self.sha256), None)
 
     def promise(self) -> dict[str, Any]:
         """What it says that makes the pictures and their rights, as JSON has it."""

@@ -18,7 +18,7 @@ from actors.models.prompt_encodings import refuse_weights
 from actors.models.registry import FindCard, find_card
 from actors.models.tasks import UPSCALE, class_for, own_task, refuse_idle
 from actors.models.trust import refuse_pickles
-from actors.models.weights import WITHOUT_WEIGHTS, arrive, with_card
+from actors.models.weights import TEXTS_ALONE, arrive, with_card
 from actors.settings import UNKNOWN, ModelSettings
 
 TINY_REVISION = "1"
@@ -103,7 +103,7 @@ def locate_model(settings: ModelSettings, find: FindCard = find_card) -> ModelFa
     except InputError as error:
         words, problems = settings, list(error.problems)
     for name, part in words.parts.items():
-        if name not in WITHOUT_WEIGHTS:
+        if name not in TEXTS_ALONE:
             try:
                 refuse_pickles(part, arrive(part, name))
             except InputError as error:
@@ -114,13 +114,13 @@ def locate_model(settings: ModelSettings, find: FindCard = find_card) -> ModelFa
 
 
 def _is_built_in(facts: ModelFacts) -> bool:
-    return facts.card is not None and facts.card.format == "built_in"
+    return facts.card is not None and facts.card.is_built_in
 
 
 def _shipped(card: ModelCard) -> Path | None:
     """The folder of a model whose weights come with lightmill."""
     folder = Path(__file__).with_name(card.name)
-    return folder if card.format == "built_in" and folder.is_dir() else None
+    return folder if card.is_built_in and folder.is_dir() else None
 
 
 def _of_card(settings: ModelSettings, card: ModelCard) -> ModelFacts:

@@ -21,9 +21,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
     epilog="Example: lightmill demo",
 )
-ORDER = ("demo", "run", "plan", "status", "retry", "verify", "clean", "reproduce", "compare")
+ORDER = (
+    *("demo", "run", "plan", "status", "retry", "verify", "clean", "reproduce", "compare"),
+    *("submit", "attach", "logs", "stop", "list_", "doctor"),
+)
 """Of the commands in `--help`: as one comes to need them."""
 UNEXPECTED = 1
+INTERRUPTED = 130
 MOST_PROBLEMS = 20
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 UNREADABLE: Any = typer.BadParameter.__mro__[1]
@@ -59,11 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     from cluster.cli import (  # noqa: F401 - importing them registers their commands
         comparison,
+        doctor,
+        following,
         generate,
         inspection,
         models,
         planning,
         reproduction,
+        scheduling,
+        submitting,
     )
 
     app.registered_commands.sort(key=_place)
@@ -88,6 +96,8 @@ def _status(words: list[str]) -> int:
             error.show()  # without arguments: the help
             return UsageError.exit_code
         return _fail([_unreadable(error)], UsageError.exit_code)
+    except typer.Abort:  # Ctrl-C
+        return INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last resort: a sentence for a person, the rest when asked for
         return _fail([unexpected(error)], UNEXPECTED)
 

@@ -3,7 +3,6 @@
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from actors.errors import Problem
+from cluster.checkout import commit
 from cluster.cli.app import Options, app, emit, say, show, talk
 from cluster.cli.flags import job_command
 from cluster.cli.output import Output, manifest_of
@@ -48,7 +48,7 @@ def run(
     """Make every image that the job promises and that is not there yet. Resuming is the same command again."""
     from jobs.order import RunOrder
 
-    order = RunOrder(spec=spec, address=address, check=check, frozen=frozen, debug=Options.debug, commit=_commit())
+    order = RunOrder(spec=spec, address=address, check=check, frozen=frozen, debug=Options.debug, commit=commit())
     raise typer.Exit(follow(order, as_json=as_json))
 
 
@@ -66,7 +66,7 @@ def retry(
 
     _, manifest = manifest_of(output)
     spec = manifest.spec.model_copy(update={"output": output})
-    order = RunOrder(purpose="retry", spec=spec, only=only, address=address, debug=Options.debug, commit=_commit())
+    order = RunOrder(purpose="retry", spec=spec, only=only, address=address, debug=Options.debug, commit=commit())
     raise typer.Exit(follow(order, as_json=as_json))
 
 
@@ -80,7 +80,7 @@ def demo(
 
     prompts = Path(str(resources.files("cluster"))) / "demo.csv"
     flags = {"name": "demo", "prompts": str(prompts), "output": str(output), "model": "demo", "sink": "files"}
-    exit_code = follow(RunOrder(spec=load_job(None, flags), debug=Options.debug, commit=_commit()), as_json=False)
+    exit_code = follow(RunOrder(spec=load_job(None, flags), debug=Options.debug, commit=commit()), as_json=False)
     if exit_code:
         raise typer.Exit(exit_code)
     words, here = _words_for_me(), shlex.quote(str(output))
@@ -126,12 +126,3 @@ def _words_for_me() -> str:
         return "lightmill"
     called = Path(sys.argv[0])
     return shlex.quote(str(called)) if called.name == "lightmill" else f"{shlex.quote(sys.executable)} -m cluster"
-
-
-def _commit() -> str | None:
-    """The commit of the code, where it runs from a checkout."""
-    checkout = Path(str(resources.files("cluster"))).parent
-    if not (checkout / ".git").exists() or not shutil.which("git"):
-        return None
-    found = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None

@@ -8,7 +8,8 @@ import typer
 
 from actors.errors import InputError, Problem, RunError
 from cluster.cli.app import app, emit, say, show, talk, tell
-from cluster.cli.output import Output, manifest_of, meet, nothing_here
+from cluster.cli.connection import Address, Ca, Header, Insecure, Where, find
+from cluster.cli.output import Output, manifest_of, nothing_here
 from cluster.words import count, duration, shares, size
 
 if TYPE_CHECKING:
@@ -21,26 +22,30 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON on standard output
 SEEDS = 1_000_000
 """So many samples, of numbers short enough to be typed."""
 WATCH_SECONDS = 2.0
-STALE_SECONDS = 60.0
-"""A driver writes its heartbeat every 5 s, and a store may be away for a while."""
 
 
 @app.command(epilog="Example: lightmill status s3://datasets/cats-v1 --watch")
 def status(
-    output: Output,
+    where: Where,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until the run is over.")] = False,
+    address: Address = None,
+    header: Header = None,
+    ca: Ca = None,
+    insecure_http: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
     """How far a job is, read from its output: no cluster needs to be alive."""
-    bucket = meet(output)
+    from cluster.watch import silence
+
+    bucket = find(where, address, header, ca, insecure_http).bucket
     found = _watch(bucket) if watch else _status(bucket)
-    silence = _silence(bucket, found)
+    silent = silence(bucket, found)
     if as_json:
-        emit({**found.model_dump(mode="json"), "silent_seconds": round(silence, 1) if silence else None})
+        emit({**found.model_dump(mode="json"), "silent_seconds": round(silent, 1) if silent else None})
     else:
         tell(_report(found))
-    if silence and not watch:
-        say(_silent(silence))
+    if silent and not watch:
+        say(_silent(silent))
 
 
 @app.command(epilog="Example: lightmill verify out --sample 0.01")
@@ -119,42 +124,29 @@ def _remove(bucket: "Bucket", manifest: "Manifest") -> "list[Leftover]":
 
 
 def _status(bucket: "Bucket") -> "Status":
-    """The last heartbeat. A run that holds the lease and has not written one yet is starting, whatever the last one
-    came to."""
-    from cluster.follow import OVER
-    from jobs.status import Status
+    from cluster.watch import read_status
 
-    found = Status.load(bucket)
+    found = read_status(bucket)
     if found is None:
         raise InputError(nothing_here(bucket.url))
-    if found.state in OVER and (next_one := found.successor(bucket)):
-        begun = next_one.info.modified
-        return found.model_copy(update={"state": "starting", "message": "", "started_at": begun, "updated_at": begun})
     return found
 
 
 def _watch(bucket: "Bucket") -> "Status":
     """Show the run as `run` itself does, until it is over."""
     from cluster.follow import OVER, follower
+    from cluster.watch import silence
 
     told = False
     with follower(talk()) as shown:
         while (found := _status(bucket)).state not in OVER:
             shown.show(found)
-            silence = _silence(bucket, found)
-            if silence and not told:
-                shown.say(_silent(silence))
-            told = silence is not None
+            silent = silence(bucket, found)
+            if silent and not told:
+                shown.say(_silent(silent))
+            told = silent is not None
             time.sleep(WATCH_SECONDS)
     return found
-
-
-def _silence(bucket: "Bucket", found: "Status") -> float | None:
-    """For how many seconds a driver that should have written has not; None where all is well."""
-    from cluster.follow import OVER
-
-    age = (bucket.now() - found.updated_at).total_seconds()
-    return age if found.state not in OVER and age > STALE_SECONDS else None
 
 
 def _silent(seconds: float) -> str:
@@ -167,6 +159,8 @@ def _report(found: "Status") -> list[str]:
     lines = [f"{found.name}  {line(found)}"]
     if found.message:
         lines.append(f"  because   {found.message}")
+    if found.submission:
+        lines.append(f"  job       {found.submission}")
     if found.seconds:
         lines.append(f"  workers   {shares(found.seconds)}")
     return [*lines, f"  written   {found.updated_at:%Y-%m-%d %H:%M:%S} UTC", f"  output    {found.output}"]

@@ -1,10 +1,14 @@
 """Runs on a Ray cluster that is already there, and that asks for a token."""
 
+import json
+import platform
+
 import pytest
+import ray
 
 from checker import check
 from mill import GONE_S, PAINTER, make_job
-from processes import wait_until
+from processes import lightmill, wait_until
 from servers.raycluster import RayCluster, ray_cluster
 
 pytestmark = pytest.mark.xdist_group("cluster")
@@ -40,3 +44,18 @@ def test_without_its_token_a_cluster_does_nothing(cluster, tmp_path, environment
         run.end(6)
     assert "LM1501" in run.child.stderr
     assert not job.painted()
+
+
+def test_doctor_sees_its_versions_and_machines(cluster, spawn):
+    child = spawn(lightmill("doctor", "--address", cluster.address, "--json"), env=cluster.environment)
+    assert child.wait(GONE_S) == 0, child
+    (part,) = [part for part in json.loads(child.stdout)["parts"] if part["part"] == cluster.address]
+    facts = {fact["name"]: fact["value"] for fact in part["facts"]}
+    assert facts == {"ray": ray.__version__, "python": platform.python_version(), "head": "127.0.0.1, 4 CPUs, 0 GPU"}
+
+
+def test_doctor_without_its_token_is_told_so(cluster, spawn):
+    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "guessed"}
+    child = spawn(lightmill("doctor", "--address", cluster.address), env=wrong)
+    assert child.wait(GONE_S) == 6, child
+    assert "LM1501" in child.stderr

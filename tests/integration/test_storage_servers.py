@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from actors.errors import PreconditionFailed, StorageError
+from actors.errors import PreconditionFailed, Problem, StorageError
 from actors.settings import StorageSettings
 from actors.storage.bucket import Bucket
 from actors.storage.opening import open_bucket
 from bucket_contract import BucketContract
+from cluster.doctor.findings import Fact
+from cluster.doctor.store import CHECKSUMS, examine
 from servers.faultproxy import FaultProxy
 from servers.rgw import RgwServer
 from servers.store import S3Store
@@ -32,6 +34,17 @@ class TestServers(BucketContract):
     @EACH_ONCE
     def test_list_goes_on_after_a_page(self, bucket: Bucket):
         super().test_list_goes_on_after_a_page(bucket)
+
+
+def test_doctor_finds_every_right_and_what_the_store_makes_of_conditions_and_checksums(s3_store: S3Store):
+    findings = list(examine(s3_store.url, StorageSettings()))
+    facts = {finding.name: finding.value for finding in findings if isinstance(finding, Fact)}
+    strong = isinstance(s3_store.server, RgwServer)
+    assert [finding.code for finding in findings if isinstance(finding, Problem)] == ([] if strong else ["LM1850"])
+    assert [value for value in facts.values() if value == "no"] == []
+    assert facts["conditional writes"].startswith("strong" if strong else "ignored")
+    assert facts["checksums"] in CHECKSUMS.values()
+    assert list(open_bucket(s3_store.url).list()) == []
 
 
 @pytest.fixture

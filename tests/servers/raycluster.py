@@ -3,7 +3,8 @@
 import re
 import secrets
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,10 @@ class RayCluster:
     folder: Path
     metrics: str
     """Where Prometheus would ask its head's agent."""
+    jobs_url: str
+    """Of its Jobs API, where it was started with one."""
+    session: Path
+    """Where Ray keeps its logs."""
 
     @contextmanager
     def node(self, gpus: int = 1, **environment: str) -> Iterator["RayNode"]:
@@ -64,8 +69,13 @@ class RayNode:
 
 
 @contextmanager
-def ray_cluster(folder: Path, gpus: int = 0, cpus: int = 4) -> Iterator[RayCluster]:
-    """Started in the foreground, and ended with everything below it. Nothing is left in the home folder."""
+def ray_cluster(
+    folder: Path, *, gpus: int = 0, cpus: int = 4, jobs: bool = False, env: Mapping[str, str] | None = None
+) -> Iterator[RayCluster]:
+    """Started in the foreground, and ended with everything below it. Nothing is left in the home folder.
+
+    With `jobs` it takes submissions. `env` is what its nodes have, and its clients have not.
+    """
     environment = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -76,16 +86,23 @@ def ray_cluster(folder: Path, gpus: int = 0, cpus: int = 4) -> Iterator[RayClust
         "RAY_health_check_period_ms": "500",
         "RAY_health_check_failure_threshold": "3",
     }
-    port, metrics_port = free_ports(2)
+    port, metrics_port, jobs_port, agent_port = free_ports(4)
     command = [RAY, "start", "--head", "--block", f"--port={port}"]
     command += [
         "--node-ip-address=127.0.0.1",
         f"--num-cpus={cpus}",
         f"--num-gpus={gpus}",
         f"--metrics-export-port={metrics_port}",
-        "--include-dashboard=false",
+        f"--include-dashboard={str(jobs).lower()}",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={jobs_port}",
+        f"--dashboard-agent-listen-port={agent_port}",
         "--object-store-memory=134217728",
     ]
-    with Child(command, folder, env=environment) as child:
-        child.wait_for_line("Ray runtime started", START_S, "stdout")
-        yield RayCluster(child, f"127.0.0.1:{port}", environment, folder, f"http://127.0.0.1:{metrics_port}/metrics")
+    # The paths of sockets have 107 bytes at most, which pytest's folders are too long for.
+    with tempfile.TemporaryDirectory(prefix="lm-ray-", dir="/tmp") as session:
+        command.append(f"--temp-dir={session}")
+        with Child(command, folder, env={**environment, **(env or {})}) as child:
+            child.wait_for_line("Ray runtime started", START_S, "stdout")
+            metrics, url = f"http://127.0.0.1:{metrics_port}/metrics", f"http://127.0.0.1:{jobs_port}" if jobs else ""
+            yield RayCluster(child, f"127.0.0.1:{port}", environment, folder, metrics, url, Path(session))

@@ -170,6 +170,8 @@ def test_commands_and_flags_exist(path):
         else:
             assert name in commands.commands, f"{path.name}: lightmill {line}"
             command = commands.commands[name]
+            while words and words[0] in getattr(command, "commands", {}):
+                command, *words = command.commands[words[0]], *words[1:]
         known = {flag for parameter in command.params for flag in parameter.opts} | {"--help"}
         flags = {re.match(r"--[\w-]+", word)[0] for word in words if word.startswith("--")}
         assert flags <= known, f"{path.name}: lightmill {line}"

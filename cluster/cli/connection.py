@@ -1,0 +1,92 @@
+"""Flags that say where a cluster is, and OUT | JOB: an output, or the id of a job that a cluster knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from actors.errors import ClusterError
+from cluster.cli.app import say
+
+if TYPE_CHECKING:
+    from actors.storage.bucket import Bucket
+    from cluster.head import Head
+
+_CLUSTER = "The cluster"
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="Of the Jobs API: http://127.0.0.1:8265, where a tunnel ends, or https://HOST. Left out: "
+        "RAY_API_SERVER_ADDRESS or RAY_ADDRESS, else that tunnel.",
+        rich_help_panel=_CLUSTER,
+    ),
+]
+Header = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header",
+        help="NAME=VALUE, sent with every request. Repeatable; secret ones in RAY_JOB_HEADERS.",
+        rich_help_panel=_CLUSTER,
+    ),
+]
+Ca = Annotated[
+    str | None,
+    typer.Option("--ca", help="Certificates of the authorities behind an https:// address.", rich_help_panel=_CLUSTER),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option("--insecure-http", help="Use an open address that asks for no token.", rich_help_panel=_CLUSTER),
+]
+Where = Annotated[str, typer.Argument(metavar="OUT | JOB", help="The output of a job, or its id on the cluster.")]
+
+
+def connect(address: str | None, header: list[str] | None, ca: str | None, insecure: bool) -> Head:
+    """The cluster that these flags name. Raises `ClusterError`, and `UsageError` for an address that is none."""
+    from cluster.address import choose_address
+    from cluster.head import Head
+
+    return Head(choose_address(address, say, headers=header or (), ca=ca, insecure=insecure))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What OUT | JOB stands for."""
+
+    bucket: Bucket
+    id: str | None
+    """Of the job on the cluster, where that is known."""
+    head: Head | None
+
+
+def find(where: str, address: str | None, header: list[str] | None, ca: str | None, insecure: bool) -> Found:
+    """The output and, where there is one, the job. An output needs no cluster: it is asked where a flag names it, and
+    about a job that has not begun also where a variable does. Never at an address that the output names: it would be
+    sent the token."""
+    from actors.storage.opening import absolute
+    from cluster.address import named_by_environment
+    from cluster.cli.output import meet
+    from cluster.submission import ID, Submission, find_job
+
+    if ID.fullmatch(where):
+        head = connect(address, header, ca, insecure)
+        job = find_job(head, where)
+        return Found(meet(job.output), job.id, head)
+    bucket = meet(absolute(where))
+    sent = Submission.latest(bucket)
+    if address is None and not (sent and named_by_environment()[1]):
+        if sent:
+            say(f"{sent.id} was submitted to {sent.address}, and has not begun yet; --address asks there")
+        return Found(bucket, sent.id if sent else None, None)
+    try:
+        head = connect(address, header, ca, insecure)
+        newest = next((job for job in reversed(head.jobs()) if job.output == bucket.url), None)
+    except ClusterError as error:
+        say(f"{error.problems[0].message}; the output is read all the same")
+        return Found(bucket, sent.id if sent else None, None)
+    # Of one that is over the output says more: what came after it, too. Unless it has left no word there.
+    if newest is None or (newest.is_over and (sent is None or sent.id != newest.id)):
+        return Found(bucket, None, head)
+    return Found(bucket, newest.id, head)

@@ -1,0 +1,135 @@
+"""Schedules on real parts: many who run one slot at once, and a real cron that reads our line and keeps to it."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from actors.storage.opening import open_bucket
+from checker import check
+from mill import RUN_S, Job, make_job
+from processes import Child, lightmill, wait_until
+
+pytestmark = pytest.mark.xdist_group("schedules")
+AT_ONCE = 20
+PAGE = Path(__file__).parents[2] / "docs" / "schedule.md"
+FIRED_S = 150
+"""cron looks once a minute, and then Ray has to start."""
+
+
+def scheduled(folder: Path, **fields) -> Job:
+    return make_job(folder, [f"a cat, number {n}" for n in range(12)], output=str(folder / "out" / "{slot}"), **fields)
+
+
+def run_words(job: Job, cron: str, *flags: str) -> list:
+    return lightmill("schedule", "run", job.file, "--name", "nightly", "--cron", cron, *flags)
+
+
+def made(job: Job, slot: str) -> Job:
+    """The job that a slot has made, to be checked."""
+    document = yaml.safe_load(job.file.read_text())
+    document["output"] = document["output"].replace("{slot}", slot)
+    file = job.file.with_name(f"{slot}.yaml")
+    file.write_text(yaml.safe_dump(document))
+    return Job(file, job.journal)
+
+
+def test_many_submissions_of_one_slot_are_one_run(tmp_path):
+    """Each is a process of its own. All but one end with the lease's answer, or with the word that it is done."""
+    job = scheduled(tmp_path, workers={"min": 1, "max": 1}, model="fake:pace=0.3")
+    words = run_words(job, "0 2 * * *", "--slot", "2026-11-27T02:00", "--json")
+    children = [Child(words, tmp_path) for _ in range(AT_ONCE)]
+    try:
+        statuses = [child.wait(RUN_S) for child in children]
+    finally:
+        for child in children:
+            child.end()
+    ran = [child for child in children if '"slots": [{' in child.stdout]
+    assert len(ran) == 1
+    for child, status in zip(children, statuses, strict=True):
+        if child is not ran[0]:
+            answer = {1: "error[LM1311]: a slot of nightly is being made already", 0: "is done: nothing was started"}
+            assert answer[status] in child.stderr
+    (outcome,) = json.loads(ran[0].stdout)["slots"]
+    assert (outcome["slot"], outcome["exit_code"]) == ("20261127T0200Z", 0)
+    check(made(job, "20261127T0200Z"))
+    assert len(job.painted()) == len(set(job.painted())) == 12
+    with Child(words, tmp_path) as again:
+        assert again.wait(RUN_S) == 0
+    assert "is done: nothing was started" in again.stderr
+    assert json.loads(again.stdout)["slots"] == []
+
+
+PRIVATE_CRON = """
+mount --bind $1/spool /var/spool/cron && mount --bind $1/empty /etc/cron.d && mount --bind /dev/null /etc/crontab &&
+"$2" schedule add "$3" --name every --cron "* * * * *" --to cron && crontab -l && exec cron -f -n
+"""
+"""With a spool of the test's own, and nobody else's tables."""
+
+
+def private_cron(folder: Path, job: Job) -> list:
+    (folder / "spool" / "crontabs").mkdir(parents=True)
+    (folder / "empty").mkdir()
+    program = Path(sys.executable).with_name("lightmill")
+    return ["unshare", "--mount", "sh", "-c", PRIVATE_CRON, "sh", folder, program, job.file]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("cron"), reason="needs cron, and root to give it a spool")
+@pytest.mark.timeout(400)
+def test_cron_reads_our_line_and_keeps_to_it(tmp_path):
+    job = scheduled(tmp_path, workers={"min": 1, "max": 1})
+    with Child(private_cron(tmp_path, job), tmp_path, env={"XDG_STATE_HOME": str(tmp_path)}) as cron:
+        listed = cron.wait_for_line(r"^\* \* \* \* \* .*lightmill schedule run", 60, "stdout")
+        assert str(job.file) in listed
+        ledger = open_bucket(str(tmp_path / "out" / "schedules" / "every"))
+        wait_until(lambda: list(ledger.list("slots/")), FIRED_S, f"a slot to be made by {cron}")
+    (first, *_) = ledger.list("slots/")
+    outcome = json.loads(ledger.get(first.key))
+    assert outcome["exit_code"] == 0
+    planned = datetime.fromisoformat(outcome["planned"])
+    assert timedelta(0) <= datetime.fromisoformat(outcome["begun_at"]) - planned < timedelta(minutes=1)
+    assert datetime.now(UTC) - planned < timedelta(minutes=5)
+    log = (tmp_path / "lightmill" / "every.log").read_text()
+    assert re.search(r"slot every of \d{4}-\d\d-\d\d \d\d:\d\d UTC", log)
+    check(made(job, outcome["slot"]))
+
+
+def page_blocks(kind: str) -> list:
+    """Name and text of the page's fenced blocks of a kind."""
+    return re.findall(rf"^```{kind} ?(\S*)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_commands_of_the_page_say_what_it_shows(tmp_path):
+    """All but those of Docker and kubectl, for which there is no cluster here."""
+    ((name, job),) = page_blocks("yaml")
+    (tmp_path / name).write_text(job)
+    (tmp_path / "captions.csv").write_text("prompt\na\nb\nc\n")
+    place = {"prompts": "s3://in/captions.csv", "output": "s3://datasets/cats/{date}"}
+    (tmp_path / "cats.yaml").write_text(yaml.safe_dump({**yaml.safe_load(job), **place}))
+    commands = "".join(text for _, text in page_blocks("sh"))
+    ours = re.findall(r"^lightmill (?:[^\\\n]|\\\n)*", commands, re.MULTILINE)
+    assert len(ours) == commands.count("lightmill schedule") == 5
+    script = "set -eu\n" + "\n".join(ours)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with Child(["bash", "-c", script], tmp_path, env={"PATH": path}) as child:
+        assert child.wait(RUN_S) == 0, child
+    said = (child.stdout + child.stderr).splitlines()
+    assert [line for _, text in page_blocks("text") for line in text.splitlines() if line not in said] == []
+    (output,) = (path for path in (tmp_path / "cats").iterdir() if path.name != "schedules")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", output.name)
+    assert "kind: RayCronJob" in (tmp_path / "manifest.yaml").read_text()
+
+
+@pytest.mark.skipif(not Path("/run/systemd/system").exists(), reason="systemd does not run this machine")
+def test_a_timer_of_systemd_fires(tmp_path):
+    job = scheduled(tmp_path, workers={"min": 1, "max": 1})
+    command = ["systemd-run", "--user", "--wait", "--pipe", "--collect", "--on-active=1s", *run_words(job, "* * * * *")]
+    with Child(command, tmp_path) as child:
+        assert child.wait(RUN_S) == 0, child
+    assert list(open_bucket(str(tmp_path / "out" / "schedules" / "nightly")).list("slots/"))
