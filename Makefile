@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One more than there are cores: tests wait for stores and for Ray as often as they compute.
-PYTEST := $(BIN)/pytest -n 3 --dist loadgroup
+# Five for two cores: tests wait for stores, leases and for Ray more often than they compute.
+PYTEST := $(BIN)/pytest -n 5 --dist loadgroup
+# Without bytecode each of the five compiles all tests anew, and each of hundreds of child processes all of our code.
+unexport PYTHONDONTWRITEBYTECODE
 STAMP := $(VENV)/installed
 
 .PHONY: demo test unit check lint format chaos bench clean-venv

@@ -53,16 +53,18 @@ def fit(batch: Batch, room: int) -> list[Batch]:
     return [Batch(piece, min(room, batch.size) if was_filled else len(piece)) for piece in pieces]
 
 
-def _sameness(request: ImageRequest) -> tuple[int, int, int, float, bool, float, int, bool]:
+def _sameness(request: ImageRequest) -> tuple[int, int, int, int, float, bool, float, int, bool]:
     """What the images of a batch must have in common.
 
     Whether there is a negative prompt is part of it: with none in the whole batch, pipelines such as SDXL take another
-    way than with an empty one. So is whether there is a depth map, which a batch without has estimated.
+    way than with an empty one. So is whether there is a depth map, which a batch without has estimated; and how long
+    prompts are, as they would have to be padded to the longest of their neighbours.
     """
     area = request.width * request.height
     return (
         -area,
         request.width,
+        -request.chunks,
         request.num_inference_steps,
         request.guidance_scale,
         bool(request.negative_prompt),

@@ -11,7 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from actors.models.model import Pixels
 
 LEAST_SIDE, MOST_SIDE = 224, 512
-"""Pixels of a cell: as large as the largest picture, within these."""
+"""Pixels of a cell: as large as the largest picture, within these, and as the sheet has room for."""
+MOST_PIXELS = 16_383
+"""Of a sheet's side: what WebP can hold."""
 GAP = 12
 LABEL_WIDTH = 240
 TEXT_SIZE = 16
@@ -51,11 +53,23 @@ class _Layout:
         return self.cell(rows, columns)
 
 
+def room(rows: int, columns: int) -> int:
+    """The longest side that cells can have in a sheet of so many."""
+    wide = MOST_PIXELS - 2 * GAP - LABEL_WIDTH
+    high = MOST_PIXELS - 2 * GAP - MOST_LINES * LINE_HEIGHT
+    return max(1, min(wide // max(columns, 1) - GAP, high // max(rows, 1) - GAP, MOST_SIDE))
+
+
+def shrink(pixels: Pixels, side: int) -> Pixels:
+    """The picture in its shape, with no side longer than this."""
+    return pixels if max(pixels.shape[:2]) <= side else np.asarray(_scaled(pixels, side))
+
+
 def draw(sheet: ContactSheet) -> Pixels:
     """The sheet as one picture. Pictures keep their shape, and are made larger or smaller to fill a cell."""
     pictures = [cell for row in sheet.cells for cell in row if not isinstance(cell, str)]
     largest = max((max(picture.shape[:2]) for picture in pictures), default=0)
-    side = min(max(largest, LEAST_SIDE), MOST_SIDE)
+    side = min(max(largest, LEAST_SIDE), room(len(sheet.rows), len(sheet.columns)))
     headings = [_wrap(heading, side) for heading in sheet.columns]
     layout = _Layout(side, 2 * GAP + LINE_HEIGHT * max(map(len, headings), default=0))
     canvas = Image.new("RGB", layout.size(len(sheet.rows), len(sheet.columns)), PAPER)
@@ -76,12 +90,17 @@ def draw(sheet: ContactSheet) -> Pixels:
 
 
 def _paste(canvas: Image.Image, place: tuple[int, int], side: int, pixels: Pixels) -> None:
-    """Scaled so that its longer side fills the cell, in the middle of it."""
+    """In the middle of its cell."""
+    picture = _scaled(pixels, side)
+    canvas.paste(picture, (place[0] + (side - picture.width) // 2, place[1] + (side - picture.height) // 2))
+
+
+def _scaled(pixels: Pixels, side: int) -> Image.Image:
+    """So that its longer side has this length."""
     height, width = pixels.shape[:2]
     scale = side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS)
-    canvas.paste(picture, (place[0] + (side - size[0]) // 2, place[1] + (side - size[1]) // 2))
+    return Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS)
 
 
 def _blank(pen: ImageDraw.ImageDraw, place: tuple[int, int], side: int, reason: str) -> None:

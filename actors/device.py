@@ -2,7 +2,7 @@
 
 import faulthandler
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from actors import crash
 from actors.clock import Clock
 from actors.models.model import ImageModel, Images
-from actors.records import Batch
+from actors.records import Batch, ImageRequest
 
 _STDERR = 2
 """By its number: `sys.stderr` may be anything where Ray or a test has put it aside."""
@@ -32,11 +32,15 @@ class Device:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._clock = clock
         self._timeout = batch_timeout_seconds
-        self._room: dict[tuple[int, int], int] = {}
+        self._room: dict[tuple[int, int, int], int] = {}
         with clock.measure("load"):
             # On its own thread from the start: how many threads torch computes with is a matter of each thread.
             self._model = self._thread.submit(load).result()
         self.info = self._model.info
+
+    def counted(self, requests: Iterable[ImageRequest]) -> tuple[ImageRequest, ...]:
+        """As the model does it, beside what is on the device."""
+        return self._model.counted(requests)
 
     def paint(self, batch: Batch) -> Future[Painted]:
         """Queue the batch. The future raises what the model raised.
@@ -47,7 +51,7 @@ class Device:
         return self._thread.submit(self._paint, batch)
 
     def room(self, batch: Batch) -> int:
-        """The largest batch of this image size that may fit: what is known since the device last ran out of memory."""
+        """The largest batch of such images that may fit: what is known since the device last ran out of memory."""
         return self._room.get(_size(batch), batch.size)
 
     def ran_out(self, batch: Batch) -> None:
@@ -74,6 +78,6 @@ class Device:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _size(batch: Batch) -> tuple[int, int]:
+def _size(batch: Batch) -> tuple[int, int, int]:
     first = batch.requests[0]
-    return first.width, first.height
+    return first.width, first.height, first.chunks

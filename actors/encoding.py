@@ -8,6 +8,7 @@ import io
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 import simplejpeg
@@ -18,17 +19,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from actors.errors import InputError, Problem
 from actors.imprint import Imprint
 from actors.models.model import Pixels
+from actors.room import Room
 from actors.settings import MAX_SIDE, EncodingSettings, ImageFormat
 
 MAX_PIXELS = MAX_SIDE * MAX_SIDE
 """More than any image of ours has: what claims more is not decoded."""
 MAX_INPUT_PIXELS = 64_000_000
-"""Of an image from elsewhere: cameras have up to 61 million. Decoded it takes 192 MB."""
+"""Of an image from elsewhere: cameras have up to 61 million. All that are being decoded at a time have no more
+together, which takes 0.3 GB as PNG (0.5 where it has to be turned or converted), 0.65 GB as progressive JPEG, and 1 GB
+as WebP (measured)."""
 ORIENTATION = 0x0112
-"""Tag of EXIF. From 5 on the picture lies on its side."""
-DEEP = ("I", "I;16", "I;16B", "I;16L", "F")
-"""Pillow's modes of more than 8 bits."""
+"""Tag of EXIF."""
+LYING = (5, 6, 7, 8)
+"""Its values where the picture lies on its side."""
+DEEP = ("I", "I;16", "I;16B", "I;16L")
+"""Pillow's modes of 16 bits: what PNG has of such."""
 
+_room = Room(MAX_INPUT_PIXELS)
 Encoder = Callable[[Pixels, EncodingSettings, Imprint | None], bytes]
 
 
@@ -45,37 +52,58 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         return np.asarray(image.convert("RGB"))
 
 
-def decode_input(data: bytes, name: str) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """The pixels of an image from elsewhere, upright as its EXIF has it: `[height, width, 3]` of an `image`,
-    `[height, width]` of the `mask_image` or `depth_map`, the last as floats. Raises `InputError`."""
-    with _open(data, MAX_INPUT_PIXELS) as image:
-        upright = ImageOps.exif_transpose(image)
-        if name != "depth_map":
-            return np.asarray(upright.convert("RGB" if name == "image" else "L"))
-        return np.asarray(upright if upright.mode in DEEP else upright.convert("L")).astype(np.float32)
+def decode_input(data: bytes, name: str, width: int, height: int) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """The pixels of an image from elsewhere, upright as its EXIF has it and stretched to this size:
+    `[height, width, 3]` of an `image`; `[height, width]` of a `mask_image`, with no value that was not there, or of a
+    `depth_map`, as floats from 0 to 1. Raises `InputError`."""
+    with _open_input(data) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        if name == "depth_map":
+            return _depth(image, (width, height))
+        mode, smooth = ("RGB", Image.Resampling.LANCZOS) if name == "image" else ("L", Image.Resampling.NEAREST)
+        of_bytes = _of_bytes(image)
+        same = of_bytes if of_bytes.mode == mode else of_bytes.convert(mode)
+        return np.asarray(same.resize((width, height), smooth))
 
 
 def measure(data: bytes) -> tuple[int, int]:
-    """Width and height of an image from elsewhere, as `decode_input` would have them. Raises `InputError`."""
-    with _open(data, MAX_INPUT_PIXELS) as image:
-        lies = image.getexif().get(ORIENTATION, 1) >= 5
+    """Width and height of an image from elsewhere once it is upright. Raises `InputError`."""
+    with _open_input(data) as image:
+        lies = image.getexif().get(ORIENTATION) in LYING
         return (image.height, image.width) if lies else (image.width, image.height)
 
 
-def resize(
-    pixels: NDArray[np.uint8] | NDArray[np.float32], width: int, height: int, *, exact: bool
-) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """The picture stretched to this size: `exact` keeps to the values that are there, else Lanczos of 8 bits and
-    bicubic of floats, which Lanczos overshoots by more."""
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    smooth = Image.Resampling.BICUBIC if pixels.dtype == np.float32 else Image.Resampling.LANCZOS
-    return np.asarray(picture(pixels).resize((width, height), Image.Resampling.NEAREST if exact else smooth))
+def _of_bytes(image: Image.Image) -> Image.Image:
+    """One of 16 bits by its upper eight: Pillow would cut it off at 255, which is white."""
+    if image.mode not in DEEP:
+        return image
+    upper = np.empty((image.height, image.width), np.uint8)
+    return Image.fromarray(np.right_shift(np.asarray(image), 8, out=upper, casting="unsafe"))
+
+
+def _depth(image: Image.Image, size: tuple[int, int]) -> NDArray[np.float32]:
+    """16 bits are more than float16 holds, and pipelines look at the order alone. Bicubic, as Lanczos overshoots
+    floats by more."""
+    grey = image if image.mode in DEEP else image.convert("L")
+    low, high = cast("tuple[float, float]", grey.getextrema())
+    if low == high:
+        why = "all of it is at one depth, from which no model can tell near from far"
+        raise InputError(Problem("LM1613", why))
+    stretched = np.asarray(grey.convert("F").resize(size, Image.Resampling.BICUBIC))
+    spread: NDArray[np.float32] = (stretched - np.float32(low)) / np.float32(high - low)
+    return spread
 
 
 def picture(pixels: NDArray[np.uint8] | NDArray[np.float32]) -> Image.Image:
     """The picture as Pillow has it, for libraries that take nothing else."""
     return Image.fromarray(pixels)
+
+
+@contextmanager
+def _open_input(data: bytes) -> Iterator[Image.Image]:
+    """One from elsewhere, as soon as there is room for what it will be: its first bytes tell."""
+    with _open(data, MAX_INPUT_PIXELS) as image, _room.held(image.width * image.height):
+        yield image
 
 
 @contextmanager
@@ -88,7 +116,9 @@ def _open(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
             yield image
     except UnidentifiedImageError as error:
         raise InputError(_undecodable("it is neither WebP nor PNG nor JPEG")) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except InputError:
+        raise
+    except Exception as error:  # bytes of a stranger: EXIF that is damaged has struct.error, TypeError and more
         raise InputError(_undecodable(str(error))) from error
 
 

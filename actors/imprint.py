@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from xml.sax.saxutils import escape
 
+from actors.models.card import is_hub_id
 from actors.tables.values import clip
 
 TRAINED = "trainedAlgorithmicMedia"
@@ -110,10 +111,11 @@ def _packet(source_type: str | None, model: str | None, revision: str | None, ve
 
 
 def _name(model: str) -> str:
-    """The model as the job names it. Of a path only the last part, as where it lay is nobody's business, and `fake`
-    without the faults that it is to play."""
-    name = model.rstrip("/").rpartition("/")[2] if model.startswith("/") else model
-    return _text("fake" if name.startswith("fake:") else name, MOST_OF_A_NAME)
+    """The model as the job names it: a hub id whole, but of any other path only the last part, as where it lay is
+    nobody's business; and `fake` without the faults that it is to play."""
+    if model.startswith("fake:"):
+        return "fake"
+    return _text(model if is_hub_id(model) else model.rstrip("/").rpartition("/")[2], MOST_OF_A_NAME)
 
 
 def _text(text: str, most: int) -> str:

@@ -5,15 +5,17 @@ A file that cannot be used fails the row that names it, and no other: its batch 
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.encoding import decode_input, measure, resize
-from actors.errors import InputError, Problem
+from actors.encoding import decode_input, measure
+from actors.errors import InputError, LightmillError, Problem
 from actors.ingredients import Ingredient, InputFile, InputImages, Parent
 from actors.input_files import InputFiles
 from actors.models.model import ModelInfo
@@ -22,8 +24,10 @@ from actors.orders import Assignment, Refusal, misfit_size
 from actors.records import Batch, ImageRequest
 from actors.settings import MAX_SIDE
 
+_log = logging.getLogger(__name__)
+
 THREADS = 4
-"""Each holds one image of full size: 200 MB at most. They are faster than a model that makes something of it."""
+"""They are faster than a model that makes something of what they read."""
 
 Picture = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -108,48 +112,27 @@ class InputReader:
         return self._readers.submit(self._read, key)
 
     def _read(self, key: _Key) -> tuple[Picture, str]:
-        data = self._files.read(key.file)
-        sha256 = hashlib.sha256(data).hexdigest()
-        if key.file.sha256 not in (None, sha256):
-            raise InputError(_another(key, sha256))
-        try:
-            return self._sized(decode_input(data, key.name), key), sha256
-        except InputError as error:
-            raise _unusable(key, error.problems[0].message) from error
-
-    def _sized(self, pixels: Picture, key: _Key) -> Picture:
-        height, width = pixels.shape[:2]
-        if self._scale > 1 and (width, height) != (key.width, key.height):
-            raise _unusable(key, f"it is {width}x{height}, and was {key.width}x{key.height} before")
-        if key.name == "depth_map":
-            if pixels.min() == pixels.max():
-                raise _unusable(key, "all of it is at one depth, from which no model can tell near from far")
-            pixels = _spread(pixels)
-        return resize(pixels, key.width, key.height, exact=key.name == "mask_image")
+        with _blaming(key.name, key.file):
+            data = self._files.read(key.file)
+            sha256 = hashlib.sha256(data).hexdigest()
+            if key.file.sha256 not in (None, sha256):
+                raise InputError(_another(key, sha256))
+            if self._scale > 1 and (found := measure(data)) != (key.width, key.height):
+                width, height = found
+                raise _unusable(key.name, key.file, f"it is {width}x{height}, and was {key.width}x{key.height} before")
+            return decode_input(data, key.name, key.width, key.height), sha256
 
     def _size(self, file: InputFile) -> tuple[int, int] | Problem:
         """Of the image that is made from this one."""
-        name = file.name
         try:
-            width, height = (side * self._scale for side in measure(self._files.read(file)))
+            with _blaming("image", file):
+                width, height = (side * self._scale for side in measure(self._files.read(file)))
         except InputError as error:
-            problem = error.problems[0]
-            said = problem.message if problem.code in ("LM1031", "LM1618") else f"image {name}: {problem.message}"
-            return Problem("LM1031" if problem.code == "LM1031" else "LM1618", said, value=name, help=_HELP)
+            return error.problems[0]
         if max(width, height) > MAX_SIDE:
-            message = f"image {name}: upscaled it would be {width}x{height}, over {MAX_SIDE} pixels a side"
-            return Problem("LM1618", message, value=name, help="use a smaller one")
+            message = f"image {file.name}: upscaled it would be {width}x{height}, over {MAX_SIDE} pixels a side"
+            return Problem("LM1618", message, value=file.name, help="use a smaller one")
         return misfit_size(width, height, self._info) or (width, height)
-
-
-_HELP = "mend the file, or name another"
-
-
-def _spread(depth: Picture) -> NDArray[np.float32]:
-    """From 0 to 1: 16 bits are more than float16 holds, and pipelines look at the order alone."""
-    values = depth.astype(np.float32)
-    spread: NDArray[np.float32] = (values - values.min()) / (values.max() - values.min())
-    return spread
 
 
 def _another(key: _Key, sha256: str) -> Problem:
@@ -159,5 +142,23 @@ def _another(key: _Key, sha256: str) -> Problem:
     return Problem("LM1617", message, value=key.file.name, help=action)
 
 
-def _unusable(key: _Key, why: str) -> InputError:
-    return InputError(Problem("LM1618", f"{key.name} {key.file.name}: {why}", value=key.file.name, help=_HELP))
+@contextmanager
+def _blaming(name: str, file: Ingredient) -> Iterator[None]:
+    """Whatever goes wrong is the fault of this file: nobody can foresee what a stranger's bytes make a library raise.
+    What is wrong with the store, or a stop, is told as it is."""
+    try:
+        yield
+    except InputError as error:
+        if error.code != "LM1613":
+            raise
+        raise _unusable(name, file, error.problems[0].message) from error
+    except LightmillError:
+        raise
+    except Exception as error:
+        _log.warning("%s %s cannot be used", name, file.name, exc_info=error)
+        raise _unusable(name, file, f"{type(error).__name__}: {error}") from error
+
+
+def _unusable(name: str, file: Ingredient, why: str) -> InputError:
+    message = f"{name} {file.name}: {why}"
+    return InputError(Problem("LM1618", message, value=file.name, help="mend the file, or name another"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from actors.errors import Problem
 from actors.ingredients import Ingredient, InputFile, Parent
+from actors.models.facts import ModelFacts
 from actors.models.model import ModelInfo
 from actors.models.tasks import NEEDS, TAKES
 from actors.parents import Row, inherit, orphaned, parent_of
@@ -163,10 +164,13 @@ def _lacking_input(prompt: Prompt, info: ModelInfo) -> Problem | None:
 
 
 def _no_step(prompt: Prompt, info: ModelInfo) -> Problem | None:
+    steps, strength = prompt.num_inference_steps or info.num_inference_steps, prompt.strength or info.strength
+    return None if info.strength is None or strength is None else no_step(strength, steps)
+
+
+def no_step(strength: float, steps: int) -> Problem | None:
     """Of a weak strength and few steps, diffusers makes none at all."""
-    steps = prompt.num_inference_steps or info.num_inference_steps
-    strength = prompt.strength or info.strength
-    if info.strength is None or strength is None or int(steps * strength) >= 1:
+    if int(steps * strength) >= 1:
         return None
     message = f"a strength of {strength:g} leaves none of {steps} steps"
     return Problem("LM1032", message, value=f"{strength:g}", help=f"use {1 / steps:.2g} or more, or more steps")
@@ -189,15 +193,16 @@ def _too_large(prompt: Prompt) -> Problem | None:
     return Problem("LM1007", message, value=f"{width}x{height}", help="make smaller images in the stage before")
 
 
-def misfit_size(width: int, height: int, info: ModelInfo) -> Problem | None:
+def misfit_size(width: int, height: int, info: ModelInfo | ModelFacts) -> Problem | None:
     """A size that the model's latents cannot have."""
+    multiple = info.size_multiple
     for name, side in (("width", width), ("height", height)):
-        if side % info.size_multiple:
-            below = side // info.size_multiple * info.size_multiple
+        if side % multiple:
+            below = side // multiple * multiple
             return Problem(
                 "LM1006",
-                f"{width}x{height}: {name} must be a multiple of {info.size_multiple} for {info.model}",
+                f"{width}x{height}: {name} must be a multiple of {multiple} for {info.model}",
                 value=str(side),
-                help=f"use {below or info.size_multiple} or {below + info.size_multiple}",
+                help=f"use {below or multiple} or {below + multiple}",
             )
     return None

@@ -80,6 +80,8 @@ class ImageRequest:
     strength: float | None = None
     """None where the task has none; so is `noise_level`."""
     noise_level: int | None = None
+    chunks: int = 1
+    """How often the text encoder is asked for its prompt: more than once only where long prompts are read whole."""
     input_files: Mapping[str, Ingredient] = field(default_factory=dict)
     """By the names of `InputImages`."""
     input_images: InputImages | None = field(default=None, compare=False, repr=False)

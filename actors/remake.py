@@ -45,7 +45,7 @@ class Remaker:
         self._recipe = recipe
         self._clock = Clock()
         self._device = Device(lambda: load_lane(recipe), self._clock, recipe.batch_timeout_seconds)
-        references = References(recipe.table.identity.uri, recipe.inputs.allow)
+        references = References(recipe.table.uri, recipe.inputs.allow, recipe.inputs.folder)
         self._inputs = InputReader(InputFiles(references, output, recipe.storage), self._device.info)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
 
@@ -66,7 +66,8 @@ class Remaker:
         """
         before = {row["key"]: row for row in rows}
         shard = Shard(rows[0]["shard"], self._recipe.lane, 0, 0)
-        batches = [batch for size, requests in _by_batch_size(rows, parents) for batch in refill(requests, size)]
+        groups = ((size, self._device.counted(requests)) for size, requests in _by_batch_size(rows, parents))
+        batches = [batch for size, requests in groups for batch in refill(requests, size)]
         for start in range(0, len(batches), AT_ONCE):
             for row, data in self._make(shard, batches[start : start + AT_ONCE], stopping):
                 yield before[row["key"]], row, data

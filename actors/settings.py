@@ -181,10 +181,12 @@ class FilterSettings(Settings):
 
 
 class InputSettings(Settings):
-    """Where input images may come from, beside the folder that the table is in."""
+    """Where input images may come from."""
 
+    folder: Annotated[str, Field(min_length=1)] | None = None
+    """To which the table's references are relative, and which they do not leave. Left out: that of the table."""
     allow: tuple[str, ...] = ()
-    """Prefixes: `https://HOST/PATH`, `http://HOST/PATH` or `s3://BUCKET/PREFIX`."""
+    """Prefixes of what they may name besides: `https://HOST/PATH`, `http://HOST/PATH` or `s3://BUCKET/PREFIX`."""
 
     @field_validator("allow")
     @classmethod
@@ -241,11 +243,3 @@ class StorageSettings(Settings):
         if value is not None and not (isinstance(value, str) and value.startswith(("http://", "https://"))):
             raise ValueError("a URL such as https://store.example:9000")
         return value
-
-
-class LimitSettings(Settings):
-    """When to give up: on a row, on a shard, on the job."""
-
-    max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.01
-    max_attempts: Annotated[int, Field(ge=1)] = 3
-    batch_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600

@@ -33,7 +33,10 @@ BLOCK_BYTES = 1 << 20
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 HEADERS = {"User-Agent": "lightmill", "Accept": "image/png,image/jpeg,image/webp", "Connection": "close"}
-NAT64 = IPv6Network("64:ff9b::/96")
+CARRIERS = (IPv6Network("64:ff9b::/96"), IPv6Network("::/96"))
+"""Of IPv4 addresses: NAT64, and what was once meant for automatic tunnels, which some systems still follow."""
+OF_A_SITE = (IPv6Network("fec0::/10"), IPv6Network("64:ff9b:1::/48"))
+"""Which Python 3.11 takes for global: site-local addresses, and those of a NAT64 of one's own."""
 
 
 class NotFetched(Exception):
@@ -113,8 +116,9 @@ class Web:
         return bytes(data)
 
     def _redirected(self, url: Url, answer: HTTPResponse) -> Url:
-        location = urljoin(url.text, answer.headers.get("Location", ""))
+        location = answer.headers.get("Location", "")
         try:
+            location = urljoin(url.text, location)
             target = Url.parse(location)
             allowed = target.scheme != "s3" and self._allows(target)
         except ValueError:
@@ -203,8 +207,10 @@ def is_public(text: str) -> bool:
     address = ip_address(text.partition("%")[0])
     if isinstance(address, IPv6Address):
         inner = [address.ipv4_mapped, address.sixtofour, (address.teredo or (None, None))[1]]
-        inner += [IPv4Address(address.packed[-4:])] if address in NAT64 else []
+        inner += [IPv4Address(address.packed[-4:]) for network in CARRIERS if address in network]
         carried = next(filter(None, inner), None)
         if carried is not None:
             return is_public(str(carried))
+        if any(address in network for network in OF_A_SITE):
+            return False
     return address.is_global and not address.is_multicast

@@ -1,5 +1,6 @@
 """Worker: one model in memory, one shard after the other. Plain Python; whoever wants it on a cluster wraps it."""
 
+import dataclasses
 import logging
 import os
 import threading
@@ -55,7 +56,7 @@ class Worker:
         else:
             refuse_without_inputs(recipe.model.model, self._device.info.task, recipe.overrides)
         self._bucket = open_bucket(recipe.output, recipe.storage, wanted=self._is_wanted)
-        references = References(recipe.table.identity.uri, recipe.inputs.allow)
+        references = References(recipe.table.uri, recipe.inputs.allow, recipe.inputs.folder)
         files = InputFiles(references, self._bucket, recipe.storage, self._is_wanted)
         self._inputs = InputReader(files, self._device.info)
         self._carried = _carried(recipe)
@@ -103,7 +104,8 @@ class Worker:
         with self._reading, self._clock.measure("read"):
             prompts = self._reader.read(shard.lane, shard.start, shard.stop)
             parents = read_parents(self._bucket, order.parents) if order.parents else None
-            return self._inputs.measured(resolve(order, prompts, self._recipe, self._device.info, parents))
+            found = self._inputs.measured(resolve(order, prompts, self._recipe, self._device.info, parents))
+            return dataclasses.replace(found, requests=self._device.counted(found.requests))
 
     def _is_wanted(self) -> bool:
         return not self._stopping.is_set()

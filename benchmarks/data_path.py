@@ -37,10 +37,11 @@ from benchmarks.timing import interleaved, print_table, write_results
 from jobs.crew import IN_HAND
 
 DIFFERENT = 4
-ROUNDS = 7
-SHARDS = 4
-IMAGES = {"webp": 480, "png": 960, "jpeg": 1920}
-"""Of 512 pixels in a round: two to four seconds. Of 1024, a quarter as many."""
+ROUNDS = 5
+SHARDS = 8
+IMAGES = {"webp": 800, "png": 1600, "jpeg": 3200}
+"""Of 512 pixels in a round: three to seven seconds, so that its end, when only one shard is left, hardly counts. Of
+1024, a quarter as many."""
 
 
 def cores() -> int:

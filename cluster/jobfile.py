@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 from actors import crash
 from actors.errors import InputError, Problem, UsageError
 from actors.faults import not_yaml
+from actors.models.card import is_hub_id
+from actors.models.registry import SUFFIXES, find_card
 from actors.settings import ModelSettings
 from cluster.faults import Origin, problems, strays
 from jobs.spec import JobSpec
@@ -23,9 +25,10 @@ OF_A_MODEL = frozenset(ModelSettings.model_fields)
 WEIGHTS = frozenset({"mirror", "config", "tokenizer", "vae", "loras", "textual_inversions"})
 """Fields of a model that say where more of it is."""
 EXAMPLE_OF_JSON = """write it as JSON, such as LIGHTMILL_OVERRIDES='["seed", "width"]'"""
-CARD_SUFFIXES = (".yaml", ".yml")
 LANES = ("models", "stages")
-PATHS = ("prompts", "output", "block_list")
+PATHS = ("prompts", "output", "block_list", "folder")
+WITH_PATHS = ("prompt_filter", "inputs")
+"""Maps that hold such paths."""
 NEEDED = ("prompts", "output", "model")
 
 
@@ -95,20 +98,25 @@ def _relative_to(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values with absolute paths: those of `PATHS` always are paths, unless they are URLs."""
     paths = {name: value for name, value in values.items() if name in PATHS and isinstance(value, str)}
     made = {**values, **{name: _absolute(folder, value) for name, value in paths.items() if value}}
-    within = made.get("prompt_filter")
-    return {**made, "prompt_filter": _relative_to(folder, within)} if isinstance(within, dict) else made
+    within = {name: value for name in WITH_PATHS if isinstance(value := made.get(name), dict)}
+    return {**made, **{name: _relative_to(folder, value) for name, value in within.items()}}
 
 
 def _model_relative_to(folder: Path, entry: Any) -> Any:  # noqa: ANN401 - whatever the file says
-    """Weights are at a path only where it looks like one: `./sd`, `../sd`, `~/sd`, `mine.yaml`."""
+    """Weights are at a path where it looks like one: `./sd`, `../sd`, `~/sd`, `mine.yaml`; and where a name that could
+    be a hub id, which no card knows, is that of something here."""
     if isinstance(entry, list):
         return [_model_relative_to(folder, one) for one in entry]
     if isinstance(entry, dict):
         paths = {name: value for name, value in entry.items() if name == "model" or name in WEIGHTS}
         return {**entry, **{name: _model_relative_to(folder, value) for name, value in paths.items()}}
-    if isinstance(entry, str) and (entry.startswith(("./", "../", "~")) or entry.endswith(CARD_SUFFIXES)):
-        return _absolute(folder, entry)
-    return entry
+    return _absolute(folder, entry) if isinstance(entry, str) and _is_path(folder, entry) else entry
+
+
+def _is_path(folder: Path, name: str) -> bool:
+    if name.startswith(("./", "../", "~")) or name.endswith(SUFFIXES):
+        return True
+    return is_hub_id(name) and (folder / name).exists() and find_card(name) is None
 
 
 def _absolute(folder: Path, value: str) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from actors.errors import InputError, Problem
-from actors.settings import LimitSettings
 from actors.tables.carried import rows
 from actors.tables.columns import unused_parameters, use_columns
 from actors.tables.prompt_filter import PromptFilter
@@ -14,6 +13,7 @@ from actors.tables.source import TableSource
 from actors.tables.stream import stream
 from actors.tables.tokens import TokenCounter, open_token_counter
 from jobs.check_report import Checked, CheckReport
+from jobs.limits import LimitSettings
 from jobs.order import CheckMode
 from jobs.spec import JobSpec
 from jobs.tally import ReadRow, RowTally
@@ -67,7 +67,7 @@ def _batches(
 ) -> Iterator[list[ReadRow]]:
     use = use_columns(source.schema.names, spec.columns, spec.overrides)
     routed = use.overrides.get("model")
-    references = References(source.identity.uri, spec.inputs.allow)
+    references = References(source.identity.uri, spec.inputs.allow, spec.inputs.folder)
     parser = RowParser(use, references, tuple(model.model for model in spec.lanes), prompt_filter)
     most = SAMPLED_ROWS if mode == "sample" else None
     for batch in stream(source, spec.storage, _choice(source, mode), most):

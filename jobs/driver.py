@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 from actors.errors import InputError, LightmillError, Problem, RunError, Stopped, StorageError
@@ -15,6 +15,7 @@ from jobs.commit import Committer, DataMissing
 from jobs.crew import Crew
 from jobs.dispatch import Dispatch, suspects_of
 from jobs.events import Beaten, Broke, Died, Event, Made, Ready
+from jobs.fidelity import Fidelity
 from jobs.leash import Leash
 from jobs.plan import Plan
 from jobs.pool import WorkerPool
@@ -41,6 +42,8 @@ class Work:
     catalog: Catalog
     committer: Committer
     max_attempts: int
+    fidelity: Fidelity = field(default_factory=Fidelity)
+    """What was made with which weights."""
     rework: Mapping[int, Rework] | None = None
     """Of `retry`: the images to be made again, by shard; the catalog then counts all others as committed."""
 
@@ -101,6 +104,7 @@ class Driver:
         match event:
             case Ready(worker, info):
                 seat = self._crew.seats[worker]
+                self._work.fidelity.require(self._work.recipes[seat.lane], info)
                 seat.ready = True
                 self._stillborn[seat.lane] = 0
                 self._progress.running()

@@ -13,7 +13,7 @@ from jobs.checks import check_rows, refuse_bad
 from jobs.order import CheckMode
 from jobs.policy import breaches, unknowns
 from jobs.spec import JobSpec
-from jobs.stages import refuse_task, sized
+from jobs.stages import misfits, refuse_task, sized
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,10 @@ def _models(
             refuse_task(spec, lane, known)
         except InputError as error:
             problems += error.problems
+    if len(facts) < len(spec.lanes):
+        return facts, problems, notes
     try:
-        return (sized(facts, spec) if len(facts) == len(spec.lanes) else facts), problems, notes
+        chain = sized(facts, spec)
     except InputError as error:
         return facts, [*problems, *error.problems], notes
+    return chain, [*problems, *misfits(chain, spec)], notes

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from actors.errors import Problem
 from actors.models.registry import find_card
 from actors.settings import ModelSettings
-from jobs.lanes import WITHOUT_GPU
 from jobs.spec import JobSpec
 
 Verdict = Literal["ok", "warning", "error"]
@@ -64,7 +63,8 @@ def _workplaces(spec: JobSpec, machines: Iterable[Mapping[str, Any]]) -> list[Ma
 
 
 def _wants_gpu(lane: ModelSettings) -> bool:
-    return lane.gpus_per_worker != 0 and lane.model.partition(":")[0] not in WITHOUT_GPU
+    card = find_card(lane.model)
+    return lane.gpus_per_worker != 0 and not (card is not None and card.format == "built_in")
 
 
 def _needs_diffusers(spec: JobSpec) -> bool:

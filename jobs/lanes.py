@@ -2,13 +2,13 @@
 
 import os
 
-from actors.models.revisions import pinned
+from actors.models.card import ModelCard
+from actors.models.revisions import pinned, pinned_card
 from actors.recipe import LaneRecipe
 from actors.settings import ModelSettings
 from jobs.manifest import Manifest
 from jobs.spec import JobSpec
 
-WITHOUT_GPU = {"fake", "tiny"}
 MOST_THREADS = 8
 """More threads than this make one image slower, not faster: its tensors are small."""
 
@@ -30,10 +30,8 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
         LaneRecipe(
             lane=lane,
             stage=lane if spec.stages else None,
-            model=_as_begun(manifest, lane, settings).model_copy(
-                update={"threads": manifest.threads[lane], "gpus_per_worker": _gpus_per_worker(settings, gpus)}
-            ),
-            card=manifest.cards[lane],
+            model=_as_begun(manifest, lane, settings, gpus),
+            card=pinned_card(manifest.cards[lane], manifest.commits),
             table=manifest.table.located(spec.output),
             columns=spec.columns,
             overrides=spec.overrides,
@@ -54,9 +52,12 @@ def lane_recipes(manifest: Manifest, spec: JobSpec, gpus: float) -> tuple[LaneRe
     )
 
 
-def _as_begun(manifest: Manifest, lane: int, settings: ModelSettings) -> ModelSettings:
-    """With the commits, and by the card, that the first run found."""
-    return pinned(settings, manifest.commits, lambda _: manifest.cards[lane])
+def _as_begun(manifest: Manifest, lane: int, settings: ModelSettings, gpus: float) -> ModelSettings:
+    """With the commits and the threads, and by the card, that the first run found."""
+    card = manifest.cards[lane]
+    begun = pinned(settings, manifest.commits, lambda _: card)
+    share = _gpus_per_worker(settings, card, gpus)
+    return begun.model_copy(update={"threads": manifest.threads[lane], "gpus_per_worker": share})
 
 
 def lane_workers(recipe: LaneRecipe, gpus: float) -> int:
@@ -68,10 +69,11 @@ def lane_workers(recipe: LaneRecipe, gpus: float) -> int:
     return max(_asked(settings), int(gpus / share) if share else 1)
 
 
-def _gpus_per_worker(settings: ModelSettings, gpus: float) -> float:
+def _gpus_per_worker(settings: ModelSettings, card: ModelCard | None, gpus: float) -> float:
     if settings.gpus_per_worker is not None:
         return settings.gpus_per_worker
-    return 1.0 if gpus and settings.model.partition(":")[0] not in WITHOUT_GPU else 0.0
+    is_small = card is not None and card.format == "built_in"
+    return 1.0 if gpus and not is_small else 0.0
 
 
 def _asked(settings: ModelSettings) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from actors.contact_sheet import ContactSheet
+from actors.contact_sheet import ContactSheet, room, shrink
 from actors.encoding import decode
 from actors.errors import InputError, LightmillError, Problem
 from actors.models.model import Pixels
@@ -40,7 +40,8 @@ def line_up(outputs: Sequence[Output], prompts: int) -> LineUp:
         for lane in range(len(output[1].spec.lanes))
     ]
     texts = {row["id"]: row["prompt"] or "" for rows in reversed(found) for row in rows}
-    cells = [[_cell(output[0], rows.get(name)) for output, _, rows in columns] for name in ids]
+    side = room(len(ids), len(columns))
+    cells = [[_cell(output[0], rows.get(name), side) for output, _, rows in columns] for name in ids]
     headings = [_heading(output[1], lane, list(rows.values()), len(outputs)) for output, lane, rows in columns]
     missing = sum(isinstance(cell, str) for row in cells for cell in row)
     return LineUp(ContactSheet(headings, [texts[name] for name in ids], cells), missing)
@@ -61,13 +62,13 @@ def _refuse_strangers(outputs: Sequence[Output], found: Sequence[Sequence[Row]])
         raise InputError(*problems)
 
 
-def _cell(bucket: Bucket, row: Row | None) -> Pixels | str:
+def _cell(bucket: Bucket, row: Row | None, side: int) -> Pixels | str:
     if row is None:
         return NO_ROW
     if row["status"] != "ok":
         return f"{row['status']}, {row['error_code']}: {row['error']}"
     try:
-        return decode(bucket.read(row["file"], row["file_offset"], row["file_length"]))
+        return shrink(decode(bucket.read(row["file"], row["file_offset"], row["file_length"])), side)
     except LightmillError as error:  # one image that is gone leaves the others to be seen
         return f"{error.problems[0].code}: {error.problems[0].message}"
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.errors import Problem
-from actors.models.card import ModelCard
+from actors.models.card import ModelCard, is_hub_id
 from actors.models.folder import read_json
 from actors.models.hub import is_on_hub
-from actors.models.registry import card_line, find_card
-from actors.models.weights import WITHOUT_WEIGHTS
+from actors.models.registry import card_line, find_card, shipped_card_of
+from actors.models.weights import TEXTS_ALONE
 from actors.settings import UNKNOWN, ModelSettings, PolicySettings, WeightsSettings
 
 MUST_BE_NAMED = ("unrestricted", UNKNOWN)
@@ -34,7 +34,7 @@ def breaches(policy: PolicySettings, settings: ModelSettings) -> Iterator[Proble
     """What the policy has against the model and its added parts. Raises `InputError` for a card that cannot be used."""
     model = _model(settings)
     if policy.limits_models:
-        for weights in (model, *_parts(settings)):
+        for weights in (model, *_known_otherwise(model), *_parts(settings)):
             yield from _tier(policy, weights)
             yield from _license(policy, weights)
     if policy.safety_checker == "required" and _brings_checker(model) is False:
@@ -42,9 +42,20 @@ def breaches(policy: PolicySettings, settings: ModelSettings) -> Iterator[Proble
 
 
 def unknowns(policy: PolicySettings, settings: ModelSettings) -> Iterator[Problem]:
-    """That nobody has said what the model may be used for, where the policy does not mind."""
+    """That nobody has said what the model may be used for, or two cards something else, where no policy minds."""
     model = _model(settings)
-    if not policy.limits_models and model.card is None:
+    if policy.limits_models:
+        return
+    for known in _known_otherwise(model):
+        assert known.card is not None
+        yield Problem(
+            "LM1233",
+            f"{model.name} says something else of a model than lightmill's own card, {known.card.name}, which has "
+            f"the licence {known.card.license.id} and the {known.card.tier} tier",
+            help="nothing to do if you know better; a `policy:` in the job file holds it to both",
+            severity="note",
+        )
+    if model.card is None:
         yield Problem(
             "LM1232",
             f"the licence and the content tier of {model.name} are unknown: {model.why_unknown}",
@@ -57,10 +68,17 @@ def _model(settings: ModelSettings) -> _Weights:
     return _described(settings, find_card(settings.model))
 
 
+def _known_otherwise(model: _Weights) -> Iterator[_Weights]:
+    """The same model by the card that comes with lightmill, where a card of the user's says something else."""
+    known = shipped_card_of(model.card) if model.card else None
+    if model.card and known and (known.license.id, known.tier) != (model.card.license.id, model.card.tier):
+        yield _Weights(f"{model.name} ({known.name})", known)
+
+
 def _parts(settings: ModelSettings) -> Iterator[_Weights]:
     """What is drawn with beside the model's own weights: a config and a tokenizer hold none."""
     for field, part in settings.parts.items():
-        if field not in WITHOUT_WEIGHTS:
+        if field not in TEXTS_ALONE:
             found = _described(part, find_card(part.model) if is_on_hub(part) else None)
             yield replace(found, name=f"{part.model} ({field})")
 
@@ -69,7 +87,7 @@ def _described(settings: WeightsSettings, card: ModelCard | None) -> _Weights:
     """A card speaks of the revision and the file that it names, and of no other."""
     if card is None:
         return _Weights(settings.model)
-    if field := card.silent_on(settings, floating="main"):
+    if field := card.silent_on(settings):
         return _Weights(settings.model, None, f"its `{field}` is not that of its card")
     return _Weights(settings.model, card)
 
@@ -101,7 +119,7 @@ def _brings_checker(model: _Weights) -> bool | None:
     if model.card is not None:
         return model.card.safety_checker
     folder = Path(model.name).expanduser()
-    if not folder.is_dir():
+    if is_hub_id(model.name) or not folder.is_dir():
         return None
     entry = read_json(folder / "model_index.json").get("safety_checker")
     return bool(isinstance(entry, list) and entry and entry[0])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from actors.models.card import License
+from actors.models.license import License
 from actors.settings import UNKNOWN
 from actors.tables.prompt_filter import block_list_sha256
 from jobs.index import Totals

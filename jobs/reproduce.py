@@ -32,21 +32,24 @@ UNRECORDED = ("torch", "transformers")
 
 def reproduce(order: ReproduceOrder, leash: Leash) -> int:
     """Do what the order says, tell the leash of each image, and return the exit status."""
+    tally = Tally()
     try:
-        words = _reproduce(order, leash)
-        exit_code: int = words.pop("exit_code")
+        _reproduce(order, leash, tally)
+        message, exit_code = "compared", RunError.exit_code if tally.verdicts["different"] else 0
     except Stopped:
-        words, exit_code = {"message": "stopped"}, leash.exit_code
+        message, exit_code = "stopped", leash.exit_code
     except Exception as error:  # noqa: BLE001  whatever it is, whoever started this gets a last word
         if order.debug:
             traceback.print_exc()
         failure = error if isinstance(error, LightmillError) else RunError(unexpected(error))
         if leash.stopping.is_set() and isinstance(failure, StorageError):  # a store that is away is waited for no more
-            words, exit_code = {"message": "stopped"}, leash.exit_code
+            message, exit_code = "stopped", leash.exit_code
         else:
             leash.fail(failure)
-            words, exit_code = {"message": "nothing was compared"}, failure.exit_code
-    leash.end(exit_code, words)
+            message = "not all was compared" if tally.images else "nothing was compared"
+            exit_code = failure.exit_code
+    words = tally.words() if tally.images or message == "compared" else {}
+    leash.end(exit_code, {"message": message, **words})
     return exit_code
 
 
@@ -98,12 +101,19 @@ class Reproducer:
 
 
 class Tally:
-    """What many images came to, without keeping them."""
+    """What many images came to, without keeping them, however it ends."""
 
     def __init__(self) -> None:
+        self.without_image = 0
+        """Rows that have none to compare with."""
         self.verdicts: Counter[str] = Counter(identical=0, rounding=0, different=0)
         self._environment: Counter[Difference] = Counter()
         self._worst: Finding | None = None
+
+    @property
+    def images(self) -> int:
+        """How many were compared."""
+        return self.verdicts.total()
 
     def add(self, finding: Finding) -> None:
         """Count the image."""
@@ -116,36 +126,33 @@ class Tally:
         """For the end."""
         environment = [{**asdict(what), "images": images} for what, images in self._environment.most_common()]
         worst = self._worst.to_dict() if self._worst else None
-        return {"verdicts": dict(self.verdicts), "worst": worst, "environment": environment}
+        return {
+            "without_image": self.without_image,
+            "bounds": {"max_difference": MOST_LEVELS, "psnr": LEAST_PSNR},
+            "verdicts": dict(self.verdicts),
+            "worst": worst,
+            "environment": environment,
+        }
 
 
-def _reproduce(order: ReproduceOrder, leash: Leash) -> dict[str, Any]:
+def _reproduce(order: ReproduceOrder, leash: Leash, tally: Tally) -> None:
     bucket = open_bucket(order.output, order.storage, wanted=lambda: not leash.stopping.is_set())
     manifest = Manifest.load(bucket)
     assert manifest is not None, "whoever gives the order has seen it"
     lookup = Lookup(bucket, manifest, wanted=lambda: not leash.stopping.is_set())
     groups = _named(lookup, order, leash) if order.id is not None else _many(lookup, order.sample)
-    reproducer, tally = Reproducer(bucket, manifest, lookup, leash.say), Tally()
-    without_image = 0
+    reproducer = Reproducer(bucket, manifest, lookup, leash.say)
     for rows in groups:
         there = [row for row in rows if row["status"] == "ok"]
-        without_image += len(rows) - len(there)
+        tally.without_image += len(rows) - len(there)
         for finding, data in reproducer.reproduce(there, leash.stopping) if there else ():
             tally.add(finding)
             if order.id is not None or finding.verdict == "different":
                 leash.image(finding.to_dict())
             if order.save and data:
                 write_file(Path(order.save), data)
-    different = tally.verdicts["different"]
-    if different:
-        leash.fail(RunError(_different(order.output, different, tally.verdicts.total())))
-    return {
-        "message": "compared",
-        "exit_code": RunError.exit_code if different else 0,
-        "without_image": without_image,
-        "bounds": {"max_difference": MOST_LEVELS, "psnr": LEAST_PSNR},
-        **tally.words(),
-    }
+    if different := tally.verdicts["different"]:
+        leash.fail(RunError(_different(order.output, different, tally.images)))
 
 
 def _named(lookup: Lookup, order: ReproduceOrder, leash: Leash) -> list[list[Row]]:

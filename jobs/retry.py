@@ -42,13 +42,14 @@ def is_lasting(code: str) -> bool:
 def find_failures(bucket: Bucket, only: str) -> Failures:
     """The failed rows of every committed shard; `only` is `failed`, or the error code that they must have.
 
-    Images of a later stage that failed with their parents go the way of these: into vain, or along. Shards are in the
-    order of their stages, so parents come first. Memory grows with the rows that failed, not with the job.
+    Images of a later stage that failed with their parents go the way of these: into vain, or along; those whose parents
+    a retry has made since, before it was stopped, go along always. Shards are in the order of their stages, so parents
+    come first. Memory grows with the rows that failed, not with the job.
     """
     rework: dict[int, Rework] = {}
     bad_rows: Counter[str] = Counter()
-    again: set[str] = set()
     lost: set[str] = set()
+    left: set[str] = set()  # failed, and not asked for
     for shard, attempt, failed in read_all(bucket.list(PREFIX), lambda info: _read(bucket, info)):
         keys: set[str] = set()
         for key, code in failed:
@@ -57,11 +58,12 @@ def find_failures(bucket: Bucket, only: str) -> Failures:
             if is_lasting(code) or parent in lost:
                 lost.add(key)
                 bad_rows.update([code] if wanted else [])
-            elif wanted or parent in again:
+            elif wanted or (parent and parent not in left):
                 keys.add(key)
+            else:
+                left.add(key)
         if keys:
             rework[shard] = Rework(frozenset(keys), attempt)
-            again |= keys
     return Failures(rework, bad_rows)
 
 

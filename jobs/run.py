@@ -20,11 +20,12 @@ from actors.logs import LogFile
 from actors.parents import ORPHANED
 from actors.storage.bucket import Bucket
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
-from jobs import card, index
+from jobs import dataset_card, index
 from jobs.catalog import Catalog
 from jobs.commit import Committer
 from jobs.driver import Driver, Work
 from jobs.engine import Workers, ray_workers
+from jobs.fidelity import Fidelity
 from jobs.index import Totals
 from jobs.lanes import lane_recipes, lane_workers
 from jobs.lease import Lease
@@ -100,11 +101,15 @@ class _Run:
         failures = find_failures(self._bucket, self._order.only)
         if failures.bad_rows:
             self._leash.say(str(in_vain(failures, self._bucket.url)))
-        if not failures.rework:
+        if not failures.rework and not self._lacks_its_end(manifest):
             other = "other " if failures.bad_rows else ""
             return {"message": f"nothing to retry: no {other}committed row is {self._order.only}"}
         index.remove(self._bucket, lease.require)
         return self._make(manifest, lease, Catalog.all_but(failures.rework.keys(), manifest.shards), failures.rework)
+
+    def _lacks_its_end(self, manifest: Manifest) -> bool:
+        """Whether all is made, and a retry was stopped before it said so."""
+        return Catalog.read(self._bucket, manifest.shards).complete and index.read_totals(self._bucket) is None
 
     def _make(
         self,
@@ -149,6 +154,7 @@ class _Run:
         rework: Mapping[int, Rework] | None,
     ) -> None:
         spec = self._order.spec
+        fidelity = Fidelity.read(self._bucket, manifest.plan, rework or catalog)
         with self._workers(self._order) as (pool, gpus):
             recipes = lane_recipes(manifest, spec, gpus)
             work = Work(
@@ -158,6 +164,7 @@ class _Run:
                 catalog=catalog,
                 committer=committer,
                 max_attempts=spec.limits.max_attempts,
+                fidelity=fidelity,
                 rework=rework,
             )
             Driver(work, pool, progress, self._leash).run()
@@ -168,7 +175,7 @@ class _Run:
             return None  # of a retry before the job was finished
 
         def publish(totals: Totals) -> None:
-            card.write(self._bucket, manifest, totals, index.tars(self._bucket))
+            dataset_card.write(self._bucket, manifest, totals, index.tars(self._bucket))
 
         return index.build(self._bucket, lease.require, publish)
 

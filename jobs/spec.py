@@ -12,7 +12,6 @@ from actors.settings import (
     FilterSettings,
     InputSettings,
     LaterSettings,
-    LimitSettings,
     ModelSettings,
     Override,
     PolicySettings,
@@ -20,6 +19,7 @@ from actors.settings import (
     Sink,
     StorageSettings,
 )
+from jobs.limits import LimitSettings
 
 Models = tuple[ModelSettings, ...] | None
 MEANINGFUL = ("prompt", "id", *OVERRIDES)

@@ -1,13 +1,14 @@
 """Stages: what follows for a model from its place in a row of stages, told before anything is generated."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from actors.errors import InputError
+from actors.errors import InputError, Problem
 from actors.models.facts import ModelFacts
 from actors.models.kinds import Task
 from actors.models.tasks import UPSCALE, refuse_as_later, refuse_idle_columns, refuse_without_inputs, too_large
+from actors.orders import misfit_size, no_step
 from actors.settings import MAX_SIDE
 from jobs.spec import JobSpec
 
@@ -44,3 +45,19 @@ def sized(facts: Sequence[ModelFacts], spec: JobSpec) -> list[ModelFacts]:
             raise InputError(too_large(settings.model, width, height))
         chain[here] = dataclasses.replace(chain[here], width=width, height=height)
     return chain
+
+
+def misfits(chain: Sequence[ModelFacts], spec: JobSpec) -> Iterator[Problem]:
+    """What each row of a lane would fail of, where the job itself says it, and no column of the table says otherwise.
+
+    `chain` are the facts of all lanes, as `sized` has them.
+    """
+    columns = set(spec.overrides)
+    for lane, known in enumerate(chain):
+        where = f"{'stages' if spec.stages else 'models'}[{lane}]"
+        if not columns & {"width", "height"} and (problem := misfit_size(known.width, known.height, known)):
+            yield dataclasses.replace(problem, where=where)
+        steered = columns & {"strength", "num_inference_steps"} and not (spec.stages and lane)
+        strength, steps = known.strength, known.num_inference_steps
+        if not steered and strength and steps and (problem := no_step(strength, steps)):
+            yield dataclasses.replace(problem, where=where)

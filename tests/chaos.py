@@ -26,6 +26,7 @@ import pytest
 import conftest  # noqa: F401 - seals the environment, as for any other test
 from checker import Findings, examine
 from drills import (
+    finish,
     freeze_driver,
     freeze_workers,
     kill_drivers,
@@ -90,12 +91,14 @@ def workers_killed(folder: Path, _: Place, output: str | None, random: Random) -
 def drivers_killed(folder: Path, _: Place, output: str | None, random: Random) -> tuple[Job, int]:
     job = make_job(folder, cats(1000), output=output, model="fake:pace=0.03")
     kill_drivers(job, KILLS // 2, random)
+    finish(job)
     return job, KILLS // 2
 
 
 def command_lines_killed(folder: Path, _: Place, output: str | None, random: Random) -> tuple[Job, int]:
     job = make_job(folder, cats(1000), output=output, model="fake:pace=0.03")
     kill_drivers(job, KILLS // 2, random, command_line=True)
+    finish(job)
     return job, KILLS // 2
 
 

@@ -27,6 +27,8 @@ SEALED = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
+    # Ray gives its workers a niceness of 15: beside other tests they would starve, and be taken for frozen.
+    "RAY_worker_niceness": "0",
 }
 """No model hub, no proxy, and nobody's own cloud account or cluster, in the tests and in their child processes."""
 
@@ -39,6 +41,12 @@ settings.register_profile("dev", deadline=None, max_examples=50, suppress_health
 settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=200, print_blob=True)
 settings.register_profile("nightly", parent=settings.get_profile("ci"), max_examples=5000)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Long texts are named by their beginning: the names of all tests go back and forth between the processes, and with
+    whole texts of megabytes they were 47 MB for each of them."""
+    return f"{ascii(val[:40])[1:-1]}..." if isinstance(val, (str, bytes)) and len(val) > 100 else None
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def kill_workers(job: Job, times: int, random: Random) -> None:
 
 def kill_drivers(job: Job, times: int, random: Random, *, command_line: bool = False) -> None:
     """SIGKILL to the driver, or to the command line that holds its leash. The others go with it, and the next run knows
-    that process to be dead: it waits for no lease to expire."""
+    that process to be dead: it waits for no lease to expire. The job is left to `finish`."""
     for _ in range(times):
         with job.start() as run:
             run.wait_until_painted(random.randint(1, 60))
@@ -65,8 +65,13 @@ def kill_drivers(job: Job, times: int, random: Random, *, command_line: bool = F
                 assert "SIGKILL" in run.child.stderr
             run.wait_until_gone()
             assert "waiting" not in run.child.stderr
+
+
+def finish(job: Job) -> None:
+    """The same command once more, left in peace."""
     with job.start() as run:
         run.end()
+    assert "waiting" not in run.child.stderr
 
 
 def kill_store(job: Job, server: S3Server, times: int, random: Random, longest_s: float) -> None:

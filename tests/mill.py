@@ -18,7 +18,7 @@ START_S = 180
 """Until the first image is painted: Ray takes 5 s to start on a quiet machine, and many times that on a busy one."""
 GONE_S = 30
 """Until the last descendant of a killed command line is gone: it takes one second, if nobody else wants the machine."""
-RUN_S = 240
+RUN_S = 480
 PAINTER = r"^ray::Worker"
 DRIVER = r" -m jobs "
 

@@ -5,20 +5,18 @@ parameters are those of diffusers.
 """
 
 import difflib
-import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from actors.models.kinds import Certainty, Task, Tier
+from actors.models.license import License, Text, licenses
 from actors.settings import MAX_SIDE, Settings, WeightsSettings
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)]
-Text = Annotated[str, Field(min_length=1)]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PATH = ("./", "../", "~", "/")
@@ -33,13 +31,18 @@ WORDS = frozenset(
 )
 """Fields of a card that make neither its pictures nor their rights: they may be put otherwise while a job goes on."""
 _RECALLED: Mapping[str, Certainty] = {"default": "recalled"}
-_LICENSES = Path(__file__).with_name("licenses.yaml")
 
 
 def is_pickle_file(name: str) -> bool:
     """Whether a single file of this name is read as a pickle. `.safetensors` is the one ending, in just these letters,
     that diffusers takes for something else."""
     return Path(name).suffix != ".safetensors"
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether this names a repository of the hub, whatever lies at such a path here: a folder must not pass for a model
+    that others know by that name."""
+    return bool(HUB_ID.fullmatch(name)) and not name.startswith(".")
 
 
 class Weights(Settings):
@@ -82,22 +85,6 @@ class Weights(Settings):
         if self.sha256 and self.file is None:
             raise ValueError("no sha256 where it names no file")
         return self
-
-
-class License(Settings):
-    """What the weights and their pictures may be used for. In a card: an identifier of `licenses.yaml`, or this."""
-
-    id: Text
-    """SPDX's, where there is one; else the hub's."""
-    name: Text
-    link: Annotated[str, Field(pattern=r"^https?://")]
-    commercial: Literal["allowed", "conditional", "forbidden"]
-    share_alike: bool
-    """Whether models derived from it have to stay under the same terms."""
-    use_restrictions: bool
-    """Whether it lists uses that are forbidden."""
-    conditions: str = ""
-    """What else whoever uses it has to know, in a sentence."""
 
 
 class TextEncoder(Settings):
@@ -188,13 +175,13 @@ class ModelCard(Weights):
         """What the encoder that reads most reads of a prompt: what is cut off there, none has seen."""
         return max((encoder.tokens for encoder in self.text_encoders), default=None)
 
-    def silent_on(self, weights: WeightsSettings, floating: str | None = None) -> str | None:
+    def silent_on(self, weights: WeightsSettings) -> str | None:
         """The field by which these are other weights than those that it speaks of; None where they are the same.
-        `floating` is what the revision of a card that names none has to be; None: any."""
-        known = {"revision": self.revision or floating, "file": self.file, "sha256": self.sha256}
-        free = {field for field in ("revision", "sha256") if known[field] is None}
-        named = (field for field in known if field not in free and getattr(weights, field) is not None)
-        return next((field for field in named if getattr(weights, field) != known[field]), None)
+        A card that names no revision speaks of `main`."""
+        known = {"revision": self.revision or "main", "file": self.file, "sha256": self.sha256}
+        named = (field for field in known if getattr(weights, field) is not None)
+        other = (field for field in named if getattr(weights, field) != known[field])
+        return next((field for field in other if field != "sha256" or self.sha256), None)
 
     def promise(self) -> dict[str, Any]:
         """What it says that makes the pictures and their rights, as JSON has it."""
@@ -243,10 +230,3 @@ class ModelCard(Weights):
         if any(side % self.size_multiple for size in self.sizes for side in size):
             raise ValueError(f"sizes that are multiples of its size_multiple, {self.size_multiple}")
         return self
-
-
-@functools.cache
-def licenses() -> Mapping[str, Mapping[str, Any]]:
-    """The licences that a card may name, as maps of `License`'s fields."""
-    known = yaml.safe_load(_LICENSES.read_text(encoding="utf-8"))
-    return {name: {"id": name, **fields} for name, fields in known.items()}

@@ -7,23 +7,25 @@ opening brackets, and does not know the form that people use.
 Every prompt is encoded alone, so what it comes to is the same in any company.
 """
 
+import copy
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import diffusers
 import torch
+import transformers
 
 from actors.errors import InputError, Problem
 from actors.records import ImageRequest
 
 WEIGHT = re.compile(r"\(([^()]+):\s*([0-9]{1,2}(?:\.[0-9]{1,4})?)\s*\)")
 """`(red shoes:1.2)`. Whatever is not of this form is text like any other."""
-Paint = Callable[[Sequence[ImageRequest]], tuple[torch.Tensor, torch.Tensor]]
-"""One forward pass: images `[n, 3, height, width]`, and which of them are finite."""
 KEPT_TEXTS = 16
 """Of which the embeddings are kept: a job's negative prompt, and a prompt of several images."""
+_Embedded = tuple[list[torch.Tensor], torch.Tensor | None]
+"""Chunks of `[1, 77, width]`, and what SDXL wants of a text as a whole, which knows no weights."""
 
 
 def fragments(text: str) -> list[tuple[str, float]]:
@@ -41,7 +43,7 @@ class Conditioning:
     def __init__(self, pipeline: diffusers.DiffusionPipeline, clip_skip: int | None) -> None:
         """Raises `InputError` (LM1222) where compel is not installed."""
         try:
-            from compel import Compel, ReturnedEmbeddingsType
+            from compel import Compel, EmbeddingsProvider, ReturnedEmbeddingsType
         except ImportError as error:
             message = f"prompt_encoding: weighted needs the package compel: {error}"
             action = "install it where the workers run: `pip install 'lightmill[worker]'`"
@@ -70,56 +72,57 @@ class Conditioning:
         }
         """As in diffusers, clip_skip acts on the prompt alone."""
         self._embedded = functools.lru_cache(KEPT_TEXTS)(self._embed)
+        first = self._encoders[False][0].conditioning_provider
+        # With a tokenizer of its own: two threads that use one at a time raise.
+        tokenizer = copy.deepcopy(first.tokenizer)
+        self._counter = EmbeddingsProvider(tokenizer, first.text_encoder, truncate=False, device="cpu")
+        self._counted = functools.lru_cache(KEPT_TEXTS)(self._count)
 
-    def passes(self, requests: Sequence[ImageRequest], paint: Paint) -> tuple[torch.Tensor, torch.Tensor]:
-        """As one call of `paint` would have it, by one for each length of prompts among them, filled up to the same
-        number of images: padded to the longest of its neighbours, a picture would be another one in other company."""
-        counts = [self._chunks(request) for request in requests]
-        places: list[int] = []
-        made: list[list[torch.Tensor]] = []
-        for count in sorted(set(counts)):
-            here = [place for place, own in enumerate(counts) if own == count]
-            group = [requests[place] for place in here]
-            places += here
-            made.append([part[: len(here)] for part in paint(group + group[-1:] * (len(requests) - len(here)))])
-        images, finite = (torch.cat(parts) for parts in zip(*made, strict=True))
-        order = torch.tensor(places).argsort().to(images.device)
-        return images[order], finite[order]
+    def chunks(self, request: ImageRequest) -> int:
+        """Of its prompt or of its negative prompt, whichever has more: a pipeline takes both of one length. Nothing is
+        encoded for that, and another thread than the device's may ask."""
+        return max(map(self._counted, (request.prompt.text, request.negative_prompt)))
 
     def arguments(self, requests: Sequence[ImageRequest]) -> dict[str, torch.Tensor]:
-        """Of one group, in the place of `prompt` and `negative_prompt`."""
+        """Of a batch, in the place of `prompt` and `negative_prompt`. All have as many chunks: padded to the longest of
+        its neighbours, a picture would be another one in other company."""
+        made = [self._embedded(request.prompt.text, False) for request in requests]
+        against = [self._embedded(request.negative_prompt, True) for request in requests]
+        chunks = max(len(embedded) for embedded, _ in made + against)
+        told = self._stacked(made, chunks, negative=False)
         zeroed = self._is_xl and self._pipeline.config.get("force_zeros_for_empty_prompt")
-        chunks = self._chunks(requests[0])
-        made = self._stacked([request.prompt.text for request in requests], chunks, negative=False)
         if zeroed and not any(request.negative_prompt for request in requests):
-            return made  # SDXL then takes zeros
-        against = self._stacked([request.negative_prompt for request in requests], chunks, negative=True)
-        return {**made, **{f"negative_{name}": tensor for name, tensor in against.items()}}
+            return told  # SDXL then takes zeros
+        return {
+            **told,
+            **{f"negative_{name}": it for name, it in self._stacked(against, chunks, negative=True).items()},
+        }
 
-    def _chunks(self, request: ImageRequest) -> int:
-        """Of its prompt or of its negative prompt, whichever has more: a pipeline takes both of one length."""
-        both = self._embedded(request.prompt.text, False), self._embedded(request.negative_prompt, True)
-        return max(len(embedded) for embedded, _ in both)
-
-    def _stacked(self, texts: Sequence[str], chunks: int, *, negative: bool) -> dict[str, torch.Tensor]:
+    def _stacked(self, embedded: Sequence[_Embedded], chunks: int, *, negative: bool) -> dict[str, torch.Tensor]:
         nothing = self._embedded("", negative)[0]
-        embedded = [self._embedded(text, negative) for text in texts]
         rows = [torch.cat([*own, *nothing * (chunks - len(own))], dim=1) for own, _ in embedded]
         pooled = (
             {"pooled_prompt_embeds": torch.cat([own for _, own in embedded if own is not None])} if self._is_xl else {}
         )
         return {"prompt_embeds": torch.cat(rows), **pooled}
 
-    def _embed(self, text: str, negative: bool) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-        """Chunks of `[1, 77, width]`, and what SDXL wants of the text as a whole, which knows no weights."""
+    def _count(self, text: str) -> int:
+        words, weights = zip(*self._words(text, self._counter.tokenizer), strict=True)
+        tokens, _, _ = self._counter.get_token_ids_and_expand_weights(list(words), list(weights), device="cpu")
+        return len(tokens) // int(self._counter.max_token_count)
+
+    def _words(self, text: str, tokenizer: transformers.PreTrainedTokenizerBase) -> list[tuple[str, float]]:
+        return [(self._pipeline.maybe_convert_prompt(said, tokenizer), weight) for said, weight in fragments(text)]
+
+    def _embed(self, text: str, negative: bool) -> _Embedded:
         from compel.prompt_parser import FlattenedPrompt
 
         encoders = self._encoders[negative]
         told = []
         for encoder in encoders:
             tokenizer = encoder.conditioning_provider.tokenizer
-            words = [(self._pipeline.maybe_convert_prompt(said, tokenizer), weight) for said, weight in fragments(text)]
-            (embedded, _), _ = encoder.build_conditioning_tensor_for_prompt_object(FlattenedPrompt(words))
+            words = FlattenedPrompt(self._words(text, tokenizer))
+            (embedded, _), _ = encoder.build_conditioning_tensor_for_prompt_object(words)
             told.append(embedded)
         length = encoders[0].conditioning_provider.max_token_count
         pooled = None

@@ -1,10 +1,11 @@
 """Configs of single files: a checkpoint holds numbers alone, and has to be told what they were trained to predict."""
 
 import shutil
+from itertools import chain
 from pathlib import Path
 
 from actors.errors import InputError, Problem
-from actors.models.folder import read_json
+from actors.models.folder import CLIP_VOCABULARIES, missing_vocabulary, read_json
 from actors.models.structure import Structure, read_structure
 from actors.models.weights import arrive
 from actors.settings import ModelSettings
@@ -14,7 +15,6 @@ CONFIGS = tuple(sorted(folder.name for folder in _SHIPPED.iterdir() if folder.is
 """Those that come with lightmill, by name."""
 _BY_SHAPE = {(4, 768): ("sd1",), (4, 1024): ("sd2-base", "sd2-v"), (4, 2048): ("sdxl", "sdxl-v")}
 """Configs by the UNet's input channels and the width of its text."""
-VOCABULARY = ("vocab.json", "merges.txt", "tokenizer.json")
 
 
 def config_folder(settings: ModelSettings, file: Path) -> Path:
@@ -105,7 +105,7 @@ def tokenizer_folder(settings: ModelSettings, config: Path) -> Path | None:
     folder = arrive(settings.tokenizer, "tokenizer", texts=True)
     folder = next((place for place in (folder, folder / "tokenizer") if _has_vocabulary(place)), None) or folder
     if not _has_vocabulary(folder):
-        message = f"the tokenizer {settings.tokenizer.model} has neither vocab.json nor tokenizer.json"
+        message = f"the tokenizer {settings.tokenizer.model} has neither tokenizer.json nor vocab.json and merges.txt"
         raise InputError(Problem("LM1221", message, where=str(folder), help="name the folder of a CLIP tokenizer"))
     return folder
 
@@ -119,7 +119,7 @@ def refuse_config(settings: ModelSettings) -> None:
 
 
 def _has_vocabulary(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json"))
+    return not missing_vocabulary(folder, CLIP_VOCABULARIES)
 
 
 def assemble(config: Path, tokenizer: Path | None, folder: Path) -> Path:
@@ -131,7 +131,7 @@ def assemble(config: Path, tokenizer: Path | None, folder: Path) -> Path:
     shutil.copytree(config, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.bin"))
     if tokenizer is not None:
         for part in folder.glob("tokenizer*"):
-            for name in VOCABULARY:
+            for name in chain(*CLIP_VOCABULARIES):
                 if (tokenizer / name).is_file():
                     shutil.copy(tokenizer / name, part / name)
     return folder

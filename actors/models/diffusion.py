@@ -1,8 +1,9 @@
 """DiffusersModel: a pipeline of diffusers that reads prompts, painted batch by batch."""
 
+import dataclasses
 import gc
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import diffusers
@@ -64,6 +65,11 @@ class DiffusersModel:
             decoder.register_forward_hook(self._look_at_decoded)
         self.info = self._describe(facts, threads)
 
+    def counted(self, requests: Iterable[ImageRequest]) -> tuple[ImageRequest, ...]:
+        if self._conditioning is None:
+            return tuple(requests)
+        return tuple(dataclasses.replace(one, chunks=self._conditioning.chunks(one)) for one in requests)
+
     def generate(self, batch: Batch) -> Images:
         requests = [*batch.requests, *[batch.requests[-1]] * (batch.size - len(batch.requests))]
         try:
@@ -89,7 +95,7 @@ class DiffusersModel:
 
     @torch.inference_mode()  # a few per cent faster than diffusers' own no_grad where the model is small
     def _paint(self, requests: Sequence[ImageRequest], wanted: int) -> Images:
-        images, finite = self._conditioning.passes(requests, self._pass) if self._conditioning else self._pass(requests)
+        images, finite = self._pass(requests)
         pixels = _to_pixels(images)
         # All of the batch, as it is with the pictures themselves: another size moves scores by a rounding step.
         scores = self._checker.scores(pixels)[:wanted].tolist() if self._checker else [None] * wanted

@@ -18,7 +18,7 @@ from actors.models.prompt_encodings import refuse_weights
 from actors.models.registry import FindCard, find_card
 from actors.models.tasks import UPSCALE, class_for, own_task, refuse_idle
 from actors.models.trust import refuse_pickles
-from actors.models.weights import WITHOUT_WEIGHTS, arrive, with_card
+from actors.models.weights import TEXTS_ALONE, arrive, with_card
 from actors.settings import UNKNOWN, ModelSettings
 
 TINY_REVISION = "1"
@@ -38,8 +38,8 @@ class ModelFacts:
     height: int
     size_multiple: int
     folder: Path | None = None
-    """As diffusers saves a pipeline; of a checkpoint, the one that describes it. None for what is built in, and as long
-    as nobody looked for the weights."""
+    """As diffusers saves a pipeline; of a checkpoint, the one that describes it. None for what is made on the spot, and
+    as long as nobody looked for the weights."""
     file: Path | None = None
     """The checkpoint, where all weights are in a single file."""
     vocabulary: Path | None = None
@@ -77,7 +77,9 @@ def describe_model(settings: ModelSettings, find: FindCard = find_card) -> Model
     card = find(model)
     if card is not None:
         facts = _of_card(settings, card)
-        if card.is_local and not settings.mirror:
+        if shipped := _shipped(card):
+            facts = dataclasses.replace(facts, folder=shipped, tokenizer=widest_tokenizer(shipped)[0])
+        elif card.is_local and not settings.mirror:
             facts = _found_in(facts, with_card(settings, card))
     elif settings.mirror or is_on_hub(settings):
         facts = _of_folder(settings, named_config(settings) if settings.file else arrive(settings, texts=True))
@@ -101,7 +103,7 @@ def locate_model(settings: ModelSettings, find: FindCard = find_card) -> ModelFa
     except InputError as error:
         words, problems = settings, list(error.problems)
     for name, part in words.parts.items():
-        if name not in WITHOUT_WEIGHTS:
+        if name not in TEXTS_ALONE:
             try:
                 refuse_pickles(part, arrive(part, name))
             except InputError as error:
@@ -113,6 +115,12 @@ def locate_model(settings: ModelSettings, find: FindCard = find_card) -> ModelFa
 
 def _is_built_in(facts: ModelFacts) -> bool:
     return facts.card is not None and facts.card.format == "built_in"
+
+
+def _shipped(card: ModelCard) -> Path | None:
+    """The folder of a model whose weights come with lightmill."""
+    folder = Path(__file__).with_name(card.name)
+    return folder if card.format == "built_in" and folder.is_dir() else None
 
 
 def _of_card(settings: ModelSettings, card: ModelCard) -> ModelFacts:

@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,9 @@ class FakeModel:
         self._options = options
         drills_blanks = bool(options.blank or options.blink or options.nan)
         self.info = dataclasses.replace(info, may_be_blank=not drills_blanks)
+
+    def counted(self, requests: Iterable[ImageRequest]) -> tuple[ImageRequest, ...]:
+        return tuple(requests)
 
     def generate(self, batch: Batch) -> Images:
         options, requests = self._options, batch.requests

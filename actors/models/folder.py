@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,16 @@ OTHER_TASKS = re.compile(
 that want more, `actors/models/tasks.py` has the ones that are known here."""
 WITHOUT_WEIGHTS = re.compile(r"(Scheduler|Tokenizer(Fast)?|Processor(Fast|Pil)?|FeatureExtractor)$")
 """How the class names of parts end that are configuration alone."""
+TOKENIZER = re.compile(r"Tokenizer(Fast)?$")
+CLIP_VOCABULARIES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
+"""Files that hold a vocabulary together. Without any, transformers reads every prompt as the same few marks."""
+VOCABULARIES = (
+    *CLIP_VOCABULARIES,
+    ("spiece.model",),
+    ("tokenizer.model",),
+    ("sentencepiece.bpe.model",),
+    ("vocab.txt",),
+)
 SAVE_AGAIN = "save the model again with `pipe.save_pretrained(folder)`"
 
 
@@ -79,6 +89,11 @@ def widest_tokenizer(folder: Path) -> tuple[Path | None, int | None]:
     return widest, found[widest] or None
 
 
+def missing_vocabulary(part: Path, kinds: Iterable[tuple[str, ...]] = VOCABULARIES) -> list[str]:
+    """What a tokenizer lacks of the kind of vocabulary that it has most of; nothing where one is whole."""
+    return min(([file for file in files if not (part / file).is_file()] for files in kinds), key=len)
+
+
 def native_size(folder: Path) -> tuple[int, int, int]:
     """Width and height that the model was trained for, and what sides have to be multiples of."""
     vae = read_json(folder / "vae" / "config.json")
@@ -135,14 +150,19 @@ def _missing(folder: Path, index: dict[str, Any]) -> Iterator[Problem]:
         part = folder / name
         if not part.is_dir():
             yield _lacking(f"{name}/ ({kind})", folder)
-        elif not WITHOUT_WEIGHTS.search(kind):
-            yield from (_lacking(f"{name}/{file}", folder) for file in _missing_files(part))
+        else:
+            yield from (_lacking(f"{name}/{file}", folder) for file in _missing_files(part, kind))
 
 
-def _missing_files(part: Path) -> list[str]:
-    """Of a part that has weights: the files without which diffusers cannot load it."""
-    config = [] if (part / "config.json").is_file() else ["config.json"]
-    return [*config, *_missing_weights(part)]
+def _missing_files(part: Path, kind: str) -> list[str]:
+    """The files without which a part of this class cannot be loaded, or is not what it was."""
+    if TOKENIZER.search(kind):
+        config, others = "tokenizer_config.json", missing_vocabulary(part)
+    elif not WITHOUT_WEIGHTS.search(kind):
+        config, others = "config.json", _missing_weights(part)
+    else:
+        return []
+    return [*([] if (part / config).is_file() else [config]), *others]
 
 
 def _missing_weights(part: Path) -> list[str]:

@@ -1,8 +1,5 @@
 """Hub: the one door to huggingface_hub. What a repository holds, and its files on this machine, once per node."""
 
-import functools
-import hashlib
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from actors.errors import InputError, Problem
-from actors.models.card import HUB_ID, VARIANTS
+from actors.models.cache import one_at_a_time, refuse_changed, unwritable
+from actors.models.card import VARIANTS, is_hub_id
 from actors.models.registry import close_to
 from actors.settings import WeightsSettings
 
@@ -24,9 +22,8 @@ _TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def is_on_hub(settings: WeightsSettings) -> bool:
-    """Whether the name is a hub id; what is a path on this machine is that path."""
-    path = Path(settings.model).expanduser()
-    return bool(HUB_ID.fullmatch(settings.model)) and not settings.model.startswith(".") and not path.exists()
+    """Whether the weights are in a repository of the hub."""
+    return is_hub_id(settings.model)
 
 
 def commit_of(settings: WeightsSettings) -> str:
@@ -60,39 +57,6 @@ def _refuse_files(settings: WeightsSettings, found: "ModelInfo") -> None:
 def is_text(name: str) -> bool:
     """Whether a file of a model has no numbers in it, by its name: configs and vocabularies."""
     return any(fnmatch(name, pattern) for pattern in _TEXTS)
-
-
-@functools.cache
-def _locks() -> Path:
-    return cache_folder("locks")
-
-
-def cache_folder(name: str) -> Path:
-    """A folder of lightmill's in the user's cache. Raises `InputError` (LM1224) where it cannot be made."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightmill" / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(_unwritable(error)) from error
-    return folder
-
-
-def _unwritable(error: OSError) -> Problem:
-    message = f"models need a cache on this machine, and it cannot be written: {error.strerror}"
-    help_ = "set XDG_CACHE_HOME and HF_HOME to folders that can be written"
-    return Problem("LM1224", message, where=str(error.filename), help=help_)
-
-
-@contextmanager
-def one_at_a_time(name: str) -> Iterator[None]:
-    """Held by one process of this machine. The others wait, and then find the work done."""
-    try:
-        from filelock import FileLock
-    except ImportError as error:
-        message = "models cannot be fetched here, as filelock is not installed"
-        raise InputError(Problem("LM1224", message, help="`pip install 'lightmill[worker]'`")) from error
-    with FileLock(_locks() / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"):
-        yield
 
 
 def download(settings: WeightsSettings) -> Path:
@@ -146,34 +110,8 @@ def _verify(settings: WeightsSettings, path: Path) -> None:
     """Each file of weights is stored under its hash, which is also what the hub calls it by."""
     for file in [path] if path.is_file() else sorted(path.rglob("*")):
         stored = file.resolve()
-        if not file.is_file() or not _SHA256.fullmatch(stored.name) or _seen(stored):
-            continue
-        with stored.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        if digest != stored.name:
-            stored.unlink()
-            raise InputError(
-                Problem(
-                    "LM1220",
-                    f"{file.name} of {settings.model} is not what the hub has: it was removed",
-                    where=str(file),
-                    value=f"sha256 {digest}",
-                    help="run the same command again, which downloads it anew",
-                )
-            )
-        _remember(stored)
-
-
-def _seen(stored: Path) -> bool:
-    """Whether some worker of this machine has hashed these very bytes before."""
-    mark = _locks() / f"{stored.name}.verified"
-    state = stored.stat()
-    return mark.is_file() and mark.read_text() == f"{state.st_size} {state.st_mtime_ns}"
-
-
-def _remember(stored: Path) -> None:
-    state = stored.stat()
-    (_locks() / f"{stored.name}.verified").write_text(f"{state.st_size} {state.st_mtime_ns}")
+        if file.is_file() and _SHA256.fullmatch(stored.name):
+            refuse_changed(stored, stored.name, f"{file.name} of {settings.model} is not what the hub has")
 
 
 @contextmanager
@@ -193,7 +131,7 @@ def _told(settings: WeightsSettings) -> Iterator[None]:
         message = f'"{settings.model}" is no id of the hub{_hint(settings)}'
         raise InputError(Problem("LM1201", message, help="correct the name: someone/some-model")) from error
     except PermissionError as error:
-        raise InputError(_unwritable(error)) from error
+        raise InputError(unwritable(error)) from error
     except errors.GatedRepoError as error:
         message = f"{settings.model} is gated: its terms have to be accepted first"
         action = f"accept them at its page on the hub, and set HF_TOKEN where the workers run ({settings.model})"
@@ -213,6 +151,8 @@ def _name(settings: WeightsSettings) -> str:
 
 
 def _hint(settings: WeightsSettings) -> str:
+    if Path(settings.model).exists():
+        return f"; did you mean what is here, ./{settings.model}?"
     close = close_to(settings.model)
     return f"; did you mean {close}?" if close and close != settings.model else ""
 

@@ -4,7 +4,6 @@ What its card takes from elsewhere, such as another VAE, has a mirror of its own
 """
 
 import hashlib
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,13 +12,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from actors.errors import InputError, NotFound, Problem
-from actors.models.hub import COMMIT, cache_folder, is_text, one_at_a_time
+from actors.models.cache import cache_folder, one_at_a_time, refuse_changed, remember
+from actors.models.hub import COMMIT, is_text
 from actors.settings import WeightsSettings
 from actors.storage.bucket import Bucket
 from actors.storage.opening import open_bucket
 
 LIST = "sha256.json"
 """Written last: a mirror without it is not filled yet."""
+MAIN = "main"
+"""The revision that is meant where none is named."""
 _PIECE = 8 * 1024**2
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -37,6 +39,8 @@ class Contents(BaseModel):
     """Hub id, or path, of what it was filled from."""
     revision: str | None = None
     """Commit of the hub."""
+    asked: str = MAIN
+    """What that was asked for by: a branch, a tag, or itself."""
     files: dict[str, _File]
     parts: dict[str, _Sha256] = Field(default_factory=dict)
     """The hashes of the lists of what is below it, by the field of the card that names each."""
@@ -48,11 +52,18 @@ def part_url(url: str, field: str) -> str:
 
 
 def fill(
-    path: Path, url: str, source: WeightsSettings, *, texts: bool = False, parts: Mapping[str, str] | None = None
+    path: Path,
+    url: str,
+    source: WeightsSettings,
+    *,
+    asked: str | None = None,
+    texts: bool = False,
+    parts: Mapping[str, str] | None = None,
 ) -> int:
     """Copy the folder or file in which `source` arrived, or its `texts` alone, to the mirror; how many files that were.
 
-    The mirrors of its parts are filled already; `parts` has the hashes of their lists.
+    `asked` is its revision before that was pinned. The mirrors of its parts are filled already; `parts` has the hashes
+    of their lists.
     """
     bucket = open_bucket(url)
     if path.is_dir():
@@ -62,7 +73,12 @@ def fill(
         names = {source.file or path.name: path}
     files = {name: _upload(file, bucket, name) for name, file in names.items()}
     listed = Contents(
-        schema_version=1, model=source.model, revision=source.revision, files=files, parts=dict(parts or {})
+        schema_version=1,
+        model=source.model,
+        revision=source.revision,
+        asked=asked or source.revision or MAIN,
+        files=files,
+        parts=dict(parts or {}),
     )
     bucket.put(LIST, listed.model_dump_json(indent=1).encode())
     return len(files)
@@ -104,12 +120,13 @@ def read(source: WeightsSettings) -> tuple[str, Contents]:
 
 def _refuse_another(source: WeightsSettings, contents: Contents) -> None:
     """What is known of a model, its licence first, is true of its own weights alone."""
-    revision = source.revision if COMMIT.fullmatch(source.revision or "") else None
-    if contents.model == source.model and revision in (None, contents.revision):
+    revision = source.revision
+    is_name = revision is not None and not COMMIT.fullmatch(revision)
+    there = contents.asked if is_name else contents.revision
+    if contents.model == source.model and revision in (None, there):
         return
     wanted, held = (
-        f"{name}@{commit}" if commit else name
-        for name, commit in ((source.model, revision), (contents.model, contents.revision))
+        f"{name}@{which}" if which else name for name, which in ((source.model, revision), (contents.model, there))
     )
     message = f"the mirror {source.mirror} is not of {wanted}: it was filled from {held}"
     action = f"name the mirror that was filled from it, or fill one: `lightmill models mirror {source.model} URL`"
@@ -124,31 +141,37 @@ def fetch(source: WeightsSettings, *, texts: bool = False) -> Path:
     """
     assert source.mirror is not None
     found, contents = read(source)
-    bucket, cache = open_bucket(source.mirror), cache_folder("mirrored")
-    folder = cache / found[:32]
-    if texts and not folder.is_dir():
-        folder = cache / f"{found[:32]}-texts"
+    # Texts have a folder of their own: who plans does not wait until the weights are here.
+    folder = cache_folder("mirrored") / (f"{found[:32]}-texts" if texts else found[:32])
+    bucket = open_bucket(source.mirror)
     with one_at_a_time(str(folder)):
-        if not folder.is_dir():
-            draft = cache / f"{folder.name}.{uuid.uuid4().hex}"
-            try:
-                draft.mkdir()
-                for name, known in contents.files.items():
-                    if not texts or is_text(name):
-                        _download(bucket, name, known.sha256, draft)
-                draft.rename(folder)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
+        for name, known in contents.files.items():
+            if not texts or is_text(name):
+                _bring(bucket, name, known.sha256, folder)
     return folder
 
 
-def _download(bucket: Bucket, name: str, sha256: str, folder: Path) -> None:
+def _bring(bucket: Bucket, name: str, sha256: str, folder: Path) -> None:
+    """Have the file in its place, whole, and the one that was put into the mirror."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         message = f"the mirror {bucket.url} names a file outside itself"
         help_ = "find out who has changed it, and make it anew with `lightmill models mirror`"
         raise InputError(Problem("LM1220", message, value=name, help=help_))
+    if path.exists():
+        refuse_changed(path, sha256, f"{name} is not what the mirror {bucket.url} has")
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
+    try:
+        _download(bucket, name, sha256, draft)
+        draft.replace(path)
+        remember(path, sha256)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _download(bucket: Bucket, name: str, sha256: str, path: Path) -> None:
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for piece in _pieces(bucket, name):

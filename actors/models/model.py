@@ -1,5 +1,6 @@
 """ImageModel: weights in memory, a batch in, images out. Light: whoever only asks about a model loads no torch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.models.kinds import Task
-from actors.records import Batch
+from actors.records import Batch, ImageRequest
 
 Pixels = NDArray[np.uint8]
 """Images as `[height, width, 3]` (one) or `[batch, height, width, 3]`, RGB."""
@@ -64,6 +65,11 @@ class ImageModel(Protocol):
     """One model on one device. Used by one thread at a time."""
 
     info: ModelInfo
+
+    def counted(self, requests: Iterable[ImageRequest]) -> tuple[ImageRequest, ...]:
+        """The requests with their `chunks`, by which they share batches. One thread may ask for that while another
+        generates."""
+        ...
 
     def generate(self, batch: Batch) -> Images:
         """Run one forward pass of exactly `batch.size` images.

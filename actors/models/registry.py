@@ -49,6 +49,13 @@ def shipped_cards() -> tuple[ModelCard, ...]:
     return tuple(_load_once(path) for path in sorted(_SHIPPED.glob("*.yaml"), key=lambda path: path.stem))
 
 
+def shipped_card_of(card: ModelCard) -> ModelCard | None:
+    """The card that comes with lightmill of the model that this one describes: of its repository, if there are several
+    that of its file."""
+    known = [one for one in shipped_cards() if card.id and card.id in (one.id, *one.mirrors, *one.aliases)]
+    return next((one for one in known if one.file == card.file), known[0] if known else None)
+
+
 def list_cards(tier: Tier | None = None, task: Task | None = None, license: str | None = None) -> list[ModelCard]:  # noqa: A002
     """The shipped cards of this tier, for this task and under this licence, each where it is given."""
     return [

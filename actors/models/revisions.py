@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from actors.errors import InputError, Problem
 from actors.models import mirror
+from actors.models.card import ModelCard
 from actors.models.hub import COMMIT, commit_of, is_on_hub
 from actors.models.registry import FindCard, find_card
 from actors.models.weights import with_card
@@ -71,6 +72,13 @@ def pinned(settings: ModelSettings, commits: Commits, find: FindCard = find_card
             "textual_inversions": tuple(_pinned(one, commits) for one in settings.textual_inversions),
         }
     )
+
+
+def pinned_card(card: ModelCard | None, commits: Commits) -> ModelCard | None:
+    """A card that names no revision, with the commit that `main` stood for, as it speaks of no other branch."""
+    if card is None or card.revision or card.id is None:
+        return card
+    return card.model_copy(update={"revision": commits.get(f"{card.id}@main")})
 
 
 def _pinned(weights: _Weights, commits: Commits) -> _Weights:

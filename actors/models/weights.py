@@ -9,7 +9,7 @@ from actors.models.card import ModelCard, Weights
 from actors.models.registry import close_to
 from actors.settings import ModelSettings, WeightsSettings
 
-WITHOUT_WEIGHTS = ("config", "tokenizer")
+TEXTS_ALONE = ("config", "tokenizer")
 """Parts of a model of which only the texts are read."""
 
 

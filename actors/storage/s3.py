@@ -92,11 +92,12 @@ class S3Bucket:
     ) -> ObjectInfo:
         name = self.name(key)
         condition = {"IfNoneMatch": "*"} if if_absent else {"IfMatch": if_match} if if_match else {}
+        digest = sha256(data)
         try:
             answer = self.client.call_with_checksum(
                 "put_object",
-                {"Key": name, "Body": data, "Metadata": {DIGEST: sha256(data).hexdigest()}, **condition},
-                sha256_header(data),
+                {"Key": name, "Body": data, "Metadata": {DIGEST: digest.hexdigest()}, **condition},
+                sha256_header(digest),
                 wanted,
                 fence,
             )

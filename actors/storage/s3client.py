@@ -4,8 +4,7 @@ import logging
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from functools import cached_property
-from hashlib import sha256
+from functools import cache, cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -13,14 +12,19 @@ from urllib.parse import urlsplit
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.loaders import Loader, create_loader
+from botocore.session import get_session
 
 from actors.errors import InputError, Problem, StorageError
 from actors.settings import StorageSettings
 from actors.storage.bucket import Fence, Wanted, always
 from actors.storage.patience import REFUSALS, WrongReply, patiently
 from actors.storage.refusals import Request, explain, refuses_checksum
+from actors.storage.signing import hash_once
 
 if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
     from mypy_boto3_s3 import S3Client as Boto3Client
 
 CONNECT_TIMEOUT_SECONDS = 10
@@ -63,7 +67,7 @@ class S3Client:
         self._connecting = Lock()
         """A session makes one client at a time."""
         try:
-            self._session = Session()
+            self._session = _new_session()
             self._client = _connect(self._session, settings)
         except ValueError as error:
             problem = Problem(
@@ -151,9 +155,22 @@ class S3Client:
             return "(not to be had)"
 
 
-def sha256_header(data: bytes | bytearray) -> dict[str, str]:
+def sha256_header(digest: "Hash") -> dict[str, str]:
     """Our own checksum as a header. botocore's is a trailer over TLS, which Ceph 16 and rclone answer with 411."""
-    return {"ChecksumSHA256": b64encode(sha256(data).digest()).decode()}
+    return {"ChecksumSHA256": b64encode(digest.digest()).decode()}
+
+
+def _new_session() -> Session:
+    """With credentials and settings of its own, as they are found now."""
+    session = get_session()
+    session.register_component("data_loader", _descriptions())
+    return Session(botocore_session=session)
+
+
+@cache
+def _descriptions() -> Loader:
+    """botocore's own of all services: a megabyte of JSON, of which each session would read some again, in 0.3 s."""
+    return create_loader()
 
 
 def _connect(session: Session, settings: StorageSettings, special: Config | None = None) -> "Boto3Client":
@@ -172,4 +189,6 @@ def _connect(session: Session, settings: StorageSettings, special: Config | None
         s3={} if is_aws else {"addressing_style": "path"},
     )
     config = config.merge(special) if special else config
-    return session.client("s3", endpoint_url=settings.endpoint_url, region_name=region, config=config)
+    client = session.client("s3", endpoint_url=settings.endpoint_url, region_name=region, config=config)
+    hash_once(client)
+    return client

@@ -3,6 +3,7 @@
 import logging
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -131,7 +132,7 @@ class S3Upload:
             part.result()
 
     def _put_part(self, upload_id: str, number: int, body: bytearray) -> dict[str, Any]:
-        checksum = sha256_header(body)
+        checksum = sha256_header(sha256(body))
         parameters = {"Key": self._name, "UploadId": upload_id, "PartNumber": number, "Body": body}
         answer = self._client.call_with_checksum("upload_part", parameters, checksum, self._is_wanted)
         crash.point("upload.part")

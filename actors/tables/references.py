@@ -19,10 +19,11 @@ _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:(?=//)|data:")
 
 
 class References:
-    """What one table may name: files under its own folder, and under the prefixes that its job allows."""
+    """What one table may name: files under its own folder, or the one that its job names instead, and under the
+    prefixes that the job allows."""
 
-    def __init__(self, table_uri: str, allow: Iterable[str] = ()) -> None:
-        self._folder = folder_of(table_uri)
+    def __init__(self, table_uri: str, allow: Iterable[str] = (), folder: str | None = None) -> None:
+        self._folder = folder.rstrip("/") if folder else folder_of(table_uri)
         own = [Url.in_store(self._folder)] if self._folder.startswith("s3://") else []
         self._prefixes = (*own, *map(Url.parse, allow))
 
@@ -58,8 +59,9 @@ class References:
         if not why and self._folder.startswith("s3://"):
             return Url.in_store(f"{self._folder}/{reference}")
         if not why:
-            top = Path(self._folder).resolve()
-            path = (top / reference).resolve()
+            # Unlike Path.resolve, which raises where links lead round in a ring: to open that says what it is.
+            top = Path(os.path.realpath(self._folder or "/"))
+            path = Path(os.path.realpath(top / reference))
             if path.is_relative_to(top):
                 return path
             why = "a link leads out of the table's folder"

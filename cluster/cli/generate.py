@@ -37,7 +37,7 @@ def _failure(text: str) -> str:
 AsJson = Annotated[bool, typer.Option("--json", help="The outcome as JSON on standard output.")]
 
 
-@job_command(epilog="Example: lightmill run --prompts prompts.csv --output out --model tiny")
+@job_command(epilog="Example: lightmill run --prompts prompts.csv --output out --model demo")
 def run(
     spec: "JobSpec",
     address: Address = None,
@@ -74,12 +74,12 @@ def retry(
 def demo(
     output: Annotated[Path, typer.Option(help="Where the pictures go.")] = Path("demo-output"),
 ) -> None:
-    """Draw a first dataset: a few prompts, a model made on the spot, nothing to download."""
+    """Draw a first dataset: a few prompts, a small model that comes with lightmill, nothing to download."""
     from cluster.jobfile import load_job
     from jobs.order import RunOrder
 
     prompts = Path(str(resources.files("cluster"))) / "demo.csv"
-    flags = {"name": "demo", "prompts": str(prompts), "output": str(output), "model": "tiny", "sink": "files"}
+    flags = {"name": "demo", "prompts": str(prompts), "output": str(output), "model": "demo", "sink": "files"}
     exit_code = follow(RunOrder(spec=load_job(None, flags), debug=Options.debug, commit=commit()), as_json=False)
     if exit_code:
         raise typer.Exit(exit_code)
@@ -88,7 +88,7 @@ def demo(
         f"\nimages    {output}/images/\nmetadata  {output}/metadata/*.parquet\n\n"
         f"next:\n"
         f"  {words} verify {here}\n"
-        f"  {words} run --prompts {shlex.quote(str(prompts))} --output my-first-run --model tiny --images-per-prompt 4"
+        f"  {words} run --prompts {shlex.quote(str(prompts))} --output my-first-run --model demo --images-per-prompt 4"
     )
 
 

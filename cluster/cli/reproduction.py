@@ -86,7 +86,7 @@ def _follow(order: Any, *, as_json: bool) -> int:  # noqa: ANN401 - a ReproduceO
     if as_json:
         outcome = {name: value for name, value in end.items() if name != "event"}
         emit({**outcome, "images": images, "problems": [problem.to_dict() for problem in problems]})
-    elif "verdicts" not in end:
+    elif end["message"] != "compared":
         say(end["message"])
     exit_code: int = end["exit_code"]
     return exit_code

@@ -70,12 +70,23 @@ def test_stopping_and_going_on(tmp_path):
     check(job)
 
 
-def test_a_run_on_a_terminal_draws_a_bar_and_leaves_a_summary(tmp_path):
-    job = make_job(tmp_path, CATS[:12], model="fake:pace=0.1")
+def test_two_models_on_a_terminal_draw_a_bar_and_leave_a_summary(tmp_path):
+    """Each makes every row, several times, with an object for each image."""
+    models = [{"model": f"fake:pace={pace}", "width": 32, "height": 32} for pace in (0, 0.05)]
+    job = make_job(tmp_path, CATS[:30], models=models, images_per_prompt=2, sink="files", shard_size=16)
+    status, text = on_a_terminal([Path(sys.executable).with_name("lightmill"), "run", job.file])
+    assert status == 0
+    assert re.search(r"running \S* ?\S* ?\d+/120 [\d.]+ images/s", text), text
+    assert "\r\n  in all      120 images ok, 0 failed" in text
+    assert text.rstrip().splitlines()[-1].startswith("  workers     ")
+    assert check(job).ok == 30 * 2 * 2
+
+
+def on_a_terminal(command):
+    """Its exit status, and what it draws, without the colours."""
     ours, theirs = pty.openpty()
     said = b""
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "110"}
-    command = [Path(sys.executable).with_name("lightmill"), "run", job.file]
     with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=theirs, env=environment) as process:
         os.close(theirs)
         try:
@@ -83,8 +94,4 @@ def test_a_run_on_a_terminal_draws_a_bar_and_leaves_a_summary(tmp_path):
                 said += piece
         except OSError:  # how Linux says that nobody holds the other end any more
             os.close(ours)
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.decode())
-    assert process.returncode == 0
-    assert re.search(r"running \S* ?\S* ?\d+/12 [\d.]+ images/s", text), text
-    assert "\r\n  in all      12 images ok, 0 failed" in text
-    assert text.rstrip().splitlines()[-1].startswith("  workers     ")
+    return process.returncode, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.decode())

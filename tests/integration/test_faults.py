@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from checker import check
-from drills import freeze_driver, freeze_workers, kill_drivers, kill_workers, race
+from drills import finish, freeze_driver, freeze_workers, kill_drivers, kill_workers, race
 from mill import make_job
 from servers.store import place_on
 
@@ -38,11 +38,12 @@ def test_rows_that_kill_or_hang_their_worker_are_failed_rows_and_the_others_fini
     assert {row: painted.count(key(row)) for row in bad} == dict.fromkeys(bad, 3)
 
 
-@pytest.mark.parametrize("command_line", [False, True])
-def test_a_killed_driver_is_resumed_at_once(tmp_path, command_line):
-    job = make_job(tmp_path, CATS, model="fake:pace=0.03")
-    kill_drivers(job, 2, Random(1), command_line=command_line)
-    assert job.made_again() <= 2 * 2 * 2, "two runs, each with two workers of two shards"
+def test_killed_drivers_and_command_lines_are_resumed_at_once(tmp_path):
+    job = make_job(tmp_path, [*CATS, *CATS], model="fake:pace=0.03")
+    kill_drivers(job, 2, Random(1))
+    kill_drivers(job, 2, Random(2), command_line=True)
+    finish(job)
+    assert job.made_again() <= 4 * 2 * 2, "four runs, each with two workers of two shards"
     check(job)
 
 

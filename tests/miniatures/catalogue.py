@@ -40,7 +40,7 @@ STRUCTURES = {
     "flux-1-dev": "flux-dev",
     "flux-1-schnell": "flux-schnell",
     **{name: name for name in ("flux-2-klein", "z-image", "z-image-turbo", "qwen-image", "sana", "pixart-sigma")},
-    **{name: name for name in ("chroma", "tiny")},
+    **{name: name for name in ("chroma", "demo", "demo-v", "tiny")},
 }
 """By the names of the cards. The scheduler is that of the structure: where a model has another, its card says so."""
 DITS = {
@@ -121,6 +121,8 @@ class Catalogue:
     def _folder(self, structure, pipeline, checked, pickled):
         if structure == "tiny":
             return tiny_folder()
+        if structure in {"demo", "demo-v"}:
+            return Path(registry.__file__).with_name(structure)
         folder = self.top / "models" / f"{structure}{'-checked' * checked}{'-pickled' * pickled}"
         if folder.exists():
             return folder

@@ -34,6 +34,7 @@ def small_unet(config):
     heads = config["attention_head_dim"]
     small = {
         "block_out_channels": [channels // times for channels in config["block_out_channels"]],
+        "layers_per_block": 1,
         "norm_num_groups": 4,
         "attention_head_dim": [-(-number // 5) for number in heads] if isinstance(heads, list) else 2,
         "sample_size": 8,
@@ -50,7 +51,7 @@ def small_vae(config):
     """Four channels at first."""
     times = config["block_out_channels"][0] // 4
     channels = [channels // times for channels in config["block_out_channels"]]
-    return {**config, "block_out_channels": channels, "norm_num_groups": 4, "sample_size": 64}
+    return {**config, "block_out_channels": channels, "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 64}
 
 
 def small_clip(config):

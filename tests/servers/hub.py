@@ -80,15 +80,12 @@ def _sha256(data: bytes) -> str:
 def hub_in_place(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """One in the place of the real one, for this process, whose caches are in the folder."""
     with hub_server() as hub:
-        locks = folder / "locks"
-        locks.mkdir()
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setattr(constants, "ENDPOINT", hub.endpoint)
         address = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
         patch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub-cache"))
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
-        patch.setattr("actors.models.hub._locks", lambda: locks)
         yield hub
 
 

@@ -2,17 +2,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.batches import fit, halve, plan_batches
+from actors.clock import Clock
+from actors.device import Device
+from actors.models.loading import load_model
+from actors.settings import ModelSettings
 from lanes import make_batch, make_request
 
 REQUESTS = st.lists(
     st.tuples(
-        st.sampled_from([8, 16]), st.sampled_from([1, 2]), st.sampled_from([0.0, 7.5]), st.sampled_from(["", "bad"])
+        st.sampled_from([8, 16]),
+        st.sampled_from([1, 2]),
+        st.sampled_from([0.0, 7.5]),
+        st.sampled_from(["", "bad"]),
+        st.sampled_from([1, 2]),
     ),
     max_size=30,
 ).map(
     lambda kinds: [
-        make_request(row=row, side=side, steps=steps, guidance=guidance, negative=negative)
-        for row, (side, steps, guidance, negative) in enumerate(kinds)
+        make_request(row=row, side=side, steps=steps, guidance=guidance, negative=negative, chunks=chunks)
+        for row, (side, steps, guidance, negative, chunks) in enumerate(kinds)
     ]
 )
 
@@ -43,7 +51,7 @@ def test_batches_are_of_one_kind_and_full_but_for_the_last_of_each(requests, bat
     batches = plan_batches(requests, batch_size)
 
     kinds = [
-        {(r.width, r.num_inference_steps, r.guidance_scale, bool(r.negative_prompt)) for r in batch.requests}
+        {(r.width, r.num_inference_steps, r.guidance_scale, bool(r.negative_prompt), r.chunks) for r in batch.requests}
         for batch in batches
     ]
     assert all(len(kind) == 1 for kind in kinds)
@@ -75,3 +83,12 @@ def test_pieces_fit_and_lose_nobody(wanted, filling, room):
 
     assert keys(pieces) == keys([batch])
     assert all(len(piece.requests) <= piece.size <= max(room, 1) for piece in pieces)
+
+
+def test_no_room_for_long_prompts_leaves_short_ones_theirs():
+    device = Device(lambda: load_model(ModelSettings(model="fake")), Clock(), 60)
+    short, long = (make_batch(*[make_request(row=row, chunks=chunks) for row in range(8)]) for chunks in (1, 3))
+
+    device.ran_out(long)
+
+    assert (device.room(long), device.room(short)) == (4, 8)

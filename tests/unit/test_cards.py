@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from actors.errors import InputError
 from actors.models import registry
-from actors.models.card import ModelCard, is_pickle_file, licenses
+from actors.models.card import ModelCard, is_pickle_file
+from actors.models.license import licenses
 from actors.models.registry import close_to, find_card, list_cards, load_card, require_card, shipped_cards
 
 FOLDER = Path(registry.__file__).with_name("cards")
@@ -24,7 +25,7 @@ NAMED = {
     *("mitsua-diffusion-one", "stable-diffusion-xl", "sdxl-turbo", "sdxl-lightning"),
     *("stable-diffusion-3-5-medium", "stable-diffusion-3-5-large", "flux-1-schnell", "flux-1-dev", "flux-2-klein"),
     *("z-image", "z-image-turbo", "qwen-image", "sana", "pixart-sigma", "animagine-xl-4", "illustrious-xl"),
-    *("noobai-xl-v-pred", "pony-diffusion-v6", "chroma", "tiny", "fake"),
+    *("noobai-xl-v-pred", "pony-diffusion-v6", "chroma", "demo", "demo-v", "tiny", "fake"),
 }
 MINE = """\
 name: mine

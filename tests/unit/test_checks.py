@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from actors.errors import InputError
-from actors.settings import LimitSettings
 from actors.tables.source import open_source
 from jobs.check_report import SizeGroup
 from jobs.checks import check_rows, refuse_bad
+from jobs.limits import LimitSettings
 from jobs.spec import JobSpec
 from prompt_tables import HERE, compressed, parquet, problems_of
 

@@ -23,7 +23,7 @@ def test_the_list_has_every_model_with_what_decides_about_it():
 def test_the_list_is_filtered():
     said = lightmill("models", "--tier", "clean", "--license", "cc0-1.0", "--json")
 
-    assert [card["name"] for card in said.json["models"]] == ["fake", "tiny"]
+    assert [card["name"] for card in said.json["models"]] == ["demo", "demo-v", "fake", "tiny"]
     assert [card["name"] for card in lightmill("models", "--task", "upscale", "--json").json["models"]] == [
         "stable-diffusion-x4-upscaler"
     ]

@@ -8,8 +8,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors.contact_sheet import GAP, GREY, LABEL_WIDTH, LEAST_SIDE, LINE_HEIGHT, MOST_SIDE, PAPER, ContactSheet, draw
-from actors.encoding import decode
+from actors.contact_sheet import (
+    GAP,
+    GREY,
+    LABEL_WIDTH,
+    LEAST_SIDE,
+    LINE_HEIGHT,
+    MOST_PIXELS,
+    MOST_SIDE,
+    PAPER,
+    ContactSheet,
+    draw,
+    room,
+)
+from actors.encoding import decode, encode
+from actors.settings import EncodingSettings
 from actors.storage.opening import open_bucket
 from builders import MODEL, drive, finished, make_spec, make_table, read_rows
 from cluster.cli import generate
@@ -51,6 +64,21 @@ def test_pictures_keep_their_shape_and_large_ones_fit():
     rows, columns = np.flatnonzero(red.any(axis=1)), np.flatnonzero(red.any(axis=0))
     assert (len(rows), len(columns)) == (MOST_SIDE // 4, MOST_SIDE)
     assert pixels.shape[1] == 2 * GAP + LABEL_WIDTH + MOST_SIDE + GAP
+
+
+def test_a_sheet_of_many_is_a_picture_that_can_be_written():
+    pixels = draw(ContactSheet([["a model of a long name"] * 9], ["a prompt"] * 100, [[plain(RED, 600, 300)]] * 100))
+    assert 15_000 < max(pixels.shape) <= MOST_PIXELS
+    with Image.open(io.BytesIO(encode(pixels, EncodingSettings(format="webp")))) as image:
+        assert image.size == pixels.shape[1::-1]
+    assert room(4, 100) < room(4, 50) < MOST_SIDE == room(4, 20)
+    assert 2 * GAP + LABEL_WIDTH + 100 * (room(4, 100) + GAP) <= MOST_PIXELS
+
+
+def test_pictures_are_held_no_larger_than_they_are_drawn(tmp_path):
+    spec = finished(tmp_path, 1, models=[{**MODEL, "width": 1024, "height": 768}])
+    ((cell,),) = line_up(opened(spec), 1).sheet.cells
+    assert cell.shape == (384, 512, 3)
 
 
 def test_words_stay_in_their_place_however_long_they_are():

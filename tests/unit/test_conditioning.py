@@ -2,12 +2,14 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.batches import plan_batches
 from actors.errors import InputError
 from actors.models.conditioning import fragments
 from actors.models.facts import describe_model
@@ -125,28 +127,41 @@ def test_weights_move_the_picture_and_a_weight_of_one_does_not(folders, name):
 
 
 @pytest.mark.parametrize("name", ["tiny", "v2", "xl"])
-def test_neighbours_of_any_length_change_no_byte(folders, name):
+def test_prompts_of_any_length_are_painted_once_and_no_neighbour_changes_a_byte(folders, name, monkeypatch):
     model = load(folders[name])
     texts = ["a red fox", LONG, "(a whale:1.3)", LONG + LONG, "", LONG]
-    requests = [make_request(text, seed=row, row=row) for row, text in enumerate(texts)]
-    together = paint(model, *requests)
-    for row, request in enumerate(requests):
-        np.testing.assert_array_equal(paint(model, request, size=len(texts))[0], together[row])
+    requests = model.counted([make_request(text, seed=row, row=row) for row, text in enumerate(texts)])
+    batches = plan_batches(requests, len(texts))
+    painted, one_pass = [], model._pass
+    monkeypatch.setattr(model, "_pass", lambda requests: painted.append(len(requests)) or one_pass(requests))
+
+    together = [(batch, model.generate(batch).pixels) for batch in batches]
+
+    assert sorted(painted) == sorted(batch.size for batch in batches)
+    assert sum(painted) == len(texts)
+    for batch, pixels in together:
+        for place, request in enumerate(batch.requests):
+            np.testing.assert_array_equal(paint(model, request, size=batch.size)[0], pixels[place])
 
 
-def test_what_is_not_finite_is_told_of_its_own_image(tiny, monkeypatch):
-    """Though short and long prompts are painted apart."""
-    original = tiny._pipeline.unet.forward
+@pytest.mark.parametrize("name", ["tiny", "xl"])
+def test_chunks_are_counted_as_they_are_encoded(folders, name):
+    model = load(folders[name])
+    for text in (*NASTY, LONG, LONG + LONG, "(a red fox:0.5)" * 40):
+        for request in (make_request(text), make_request(negative=text)):
+            encoded = (
+                model._conditioning._embedded(said, negative)[0]
+                for said, negative in ((request.prompt.text, False), (request.negative_prompt, True))
+            )
+            assert model.counted([request])[0].chunks == max(map(len, encoded)), text
 
-    def forward(sample, *arguments, encoder_hidden_states, **more):
-        out = original(sample, *arguments, encoder_hidden_states=encoder_hidden_states, **more)
-        if encoder_hidden_states.shape[1] > 77:
-            out = type(out)(sample=out.sample * float("nan")) if hasattr(out, "sample") else (out[0] * float("nan"),)
-        return out
 
-    monkeypatch.setattr(tiny._pipeline.unet, "forward", forward)
-    requests = [make_request(text, row=row) for row, text in enumerate(["a fox", LONG, "an owl"])]
-    assert tiny.generate(make_batch(*requests)).finite == (True, False, True)
+def test_lengths_are_counted_while_the_device_encodes(tiny):
+    """A tokenizer that two threads use at a time raises `Already borrowed`."""
+    with ThreadPoolExecutor(2) as pool:
+        encoding = pool.submit(lambda: [tiny._conditioning._embed(f"{LONG} {n}", False) for n in range(40)])
+        counting = pool.submit(lambda: tiny.counted([make_request(f"{LONG} {n}") for n in range(200)]))
+        assert (len(encoding.result()), len(counting.result())) == (40, 200)
 
 
 NASTY = [

@@ -10,6 +10,7 @@ import pytest
 import crash_points
 from runners import Job, Runner
 
+pytestmark = pytest.mark.xdist_group("crashes")  # one process: its runner keeps two cores busy
 ROOT = Path(__file__).parents[2]
 TWO_DAYS = 2 * 86_400
 

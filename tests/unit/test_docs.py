@@ -13,8 +13,9 @@ import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from actors.models.card import License, ModelCard
+from actors.models.card import ModelCard
 from actors.models.kinds import Tier
+from actors.models.license import License
 from actors.models.registry import load_card
 from actors.records import SAMPLE_SCHEMA
 from actors.settings import (
@@ -23,7 +24,6 @@ from actors.settings import (
     EncodingSettings,
     FilterSettings,
     InputSettings,
-    LimitSettings,
     ModelSettings,
     PolicySettings,
     StorageSettings,
@@ -33,6 +33,7 @@ from actors.settings import (
 from cluster import cli
 from cluster.cli.app import app
 from jobs import index
+from jobs.limits import LimitSettings
 from jobs.spec import JobSpec
 
 ROOT = Path(__file__).parents[2]

@@ -3,6 +3,8 @@
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from actors.encoding import ENCODERS, decode, encode
+from actors import encoding
+from actors.encoding import ENCODERS, MAX_INPUT_PIXELS, decode, decode_input, encode, measure
 from actors.errors import InputError
 from actors.settings import EncodingSettings
 from benchmarks.natural import natural_image
@@ -113,3 +116,53 @@ def test_a_bomb_is_refused_by_its_header():
     bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
     with pytest.raises(InputError):
         decode(bomb)
+
+
+def as_png(image, **how):
+    file = io.BytesIO()
+    image.save(file, "PNG", **how)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("name", "shape"), [("image", (2, 256, 3)), ("mask_image", (2, 256))])
+def test_sixteen_bits_are_read_by_their_upper_eight(name, shape):
+    deep = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(2, 0)
+    found = decode_input(as_png(Image.fromarray(deep)), name, 256, 2)
+    assert (found.shape, found.dtype) == (shape, np.uint8)
+    np.testing.assert_array_equal(found.reshape(2, 256, -1)[:, :, 0], deep >> 8)
+
+
+def test_a_depth_map_keeps_all_sixteen_and_goes_from_0_to_1():
+    deep = np.linspace(1000, 60000, 256).astype(np.uint16)[None].repeat(2, 0)
+    found = decode_input(as_png(Image.fromarray(deep)), "depth_map", 256, 2)
+    assert (found.min(), found.max(), len(np.unique(found))) == (0, 1, 256)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("name", ["image", "depth_map"])
+def test_an_input_takes_eight_bytes_a_pixel_while_it_is_decoded(name, mode):
+    """And none where it is not."""
+    side = 2000
+    image = Image.new(mode, (side, side), 99 if mode == "I;16" else (1, 2, 3))
+    image.putpixel((0, 0), 77 if mode == "I;16" else (9, 9, 9))
+    data = as_png(image, compress_level=1)
+    del image
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    before = peak()
+    decode_input(data, name, 64, 64)
+    assert (peak() - before) / side**2 < 10
+
+
+def peak():
+    return 1024 * int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+
+
+@pytest.mark.parametrize("reading", [lambda data: decode_input(data, "image", 8, 8), measure])
+def test_inputs_wait_until_there_is_room_for_them(reading):
+    data = as_png(Image.new("RGB", (8, 8)))
+    with ThreadPoolExecutor(1) as pool:
+        with encoding._room.held(MAX_INPUT_PIXELS):
+            future = pool.submit(reading, data)
+            with pytest.raises(TimeoutError):
+                future.result(0.1)
+        assert future.result(10) is not None

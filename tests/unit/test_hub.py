@@ -11,9 +11,9 @@ import pytest
 from huggingface_hub import constants
 
 from actors.errors import InputError
+from actors.models.cache import cache_folder
 from actors.models.configs import config_folder, named_config, tokenizer_folder
 from actors.models.facts import describe_model, locate_model
-from actors.models.hub import cache_folder
 from actors.models.loading import load_model
 from actors.models.registry import find_card
 from actors.models.revisions import look_up, pinned
@@ -44,6 +44,18 @@ def test_a_model_of_the_hub_paints_as_the_folder_does(hub):
         model.generate(batch).pixels, load_model(ModelSettings(model="tiny"), device="cpu").generate(batch).pixels
     )
     assert not any("whole-checkpoint" in path for path in hub.asked)
+
+
+def test_a_folder_that_is_called_like_a_models_hub_id_does_not_pass_for_it(hub, tmp_path, monkeypatch):
+    card = find_card("stable-diffusion-2-1")
+    shutil.copytree(tiny_folder(), tmp_path / card.id)
+    monkeypatch.chdir(tmp_path)
+
+    assert refused(locate_model, ModelSettings(model=card.name, revision=card.revision)) == (
+        "LM1201",
+        f'model "{card.id}" is not on the hub, or is private; did you mean what is here, ./{card.id}?',
+    )
+    assert describe_model(ModelSettings(model=f"./{card.id}")).license == "unknown"
 
 
 @pytest.fixture

@@ -69,11 +69,25 @@ def test_paths_of_the_file_are_relative_to_it_and_those_of_flags_to_the_current_
     assert load_job(path, {}).output == str(elsewhere / "there")
 
 
+def test_a_name_of_two_parts_is_a_path_where_one_is_there_and_no_card_knows_it(job, tmp_path):
+    model = "models/sd\n    vae: stabilityai/sdxl-turbo\n    loras: [someone/style]"
+    for name in ("models/sd", "stabilityai/sdxl-turbo"):
+        (tmp_path / name).mkdir(parents=True)
+    (settings,) = load_job(job(JOB.replace("fake", model)), {}).models
+    assert settings.model == str(tmp_path / "models/sd")
+    assert [part.model for part in settings.parts.values()] == ["stabilityai/sdxl-turbo", "someone/style"]
+
+
 def test_the_block_list_is_a_path_too(job, tmp_path, monkeypatch):
     path = job(f"{JOB}\nprompt_filter: {{block_list: lists/blocked.txt}}\n")
     assert load_job(path, {}).prompt_filter.block_list == str(tmp_path / "lists/blocked.txt")
     monkeypatch.setenv("LIGHTMILL_PROMPT_FILTER__BLOCK_LIST", "s3://lists/blocked.txt")
     assert load_job(path, {}).prompt_filter.block_list == "s3://lists/blocked.txt"
+
+
+def test_the_folder_of_input_images_is_a_path_too(job, tmp_path):
+    assert load_job(job(f"{JOB}\ninputs: {{folder: photos}}\n"), {}).inputs.folder == str(tmp_path / "photos")
+    assert load_job(job(f"{JOB}\ninputs: {{folder: s3://in/a}}\n"), {}).inputs.folder == "s3://in/a"
 
 
 def test_urls_are_left_alone(job):

@@ -229,3 +229,53 @@ def test_a_mirror_that_lacks_a_part_is_told_with_how_to_fill_it(hub, scattered, 
         locate_model(ModelSettings(**scattered, mirror=mirror))
     (problem,) = caught.value.problems
     assert (problem.code, problem.help) == ("LM1201", f"fill it: `lightmill models mirror NAME {mirror}`")
+
+
+def test_a_model_of_which_only_texts_would_come_gets_no_mirror(hub, tmp_path):
+    hub.repositories[MODEL] = copy_of_tiny(tiny_folder(), tmp_path / "pickled")
+    for part in ("unet", "vae", "text_encoder"):
+        for file in (tmp_path / "pickled" / part).glob("*.safetensors"):
+            file.rename(file.with_suffix(".bin"))
+    with pytest.raises(InputError) as caught:
+        fill_mirror(MODEL, None, str(tmp_path / "mirror"))
+    assert {problem.code for problem in caught.value.problems} == {"LM1206"}
+    assert "the folder lacks unet/*.safetensors" in str(caught.value)
+
+    hub.repositories["someone/checkpoint"] = tmp_path / "checkpoint"
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "x.ckpt").write_bytes(b"pickled")
+    (tmp_path / "checkpoint" / "config.json").write_text("{}")
+    code, message = refused(fill_mirror, "someone/checkpoint", None, str(tmp_path / "mirror"))
+    assert (code, "no weights in safetensors" in message) == ("LM1206", True)
+    assert not (tmp_path / "mirror").exists()
+
+
+def test_what_was_copied_from_a_mirror_is_looked_at_whenever_it_changed(hub, tmp_path):
+    mirror = str(tmp_path / "mirror")
+    fill_mirror(MODEL, None, mirror)
+    words = settings(mirror=mirror)
+    weights = arrive(words) / "unet" / "diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    code, message = refused(arrive, words)
+    assert (code, message) == (
+        "LM1220",
+        f"unet/{weights.name} is not what the mirror {mirror} has: it was removed",
+    )
+    assert (arrive(words) / "unet" / weights.name).read_bytes() == whole
+
+
+def test_a_mirror_is_of_the_branch_that_it_was_asked_for_by(hub, tmp_path):
+    mirror, pinned_one = str(tmp_path / "mirror"), str(tmp_path / "pinned")
+    fill_mirror(MODEL, None, mirror)
+    fill_mirror(MODEL, COMMIT, pinned_one)
+
+    for url, held in ((mirror, "main"), (pinned_one, COMMIT)):
+        said = ("LM1220", f"the mirror {url} is not of {MODEL}@fp16: it was filled from {MODEL}@{held}")
+        assert refused(look_up, [settings(mirror=url, revision="fp16")]) == said
+        for revision in (None, COMMIT):
+            words = settings(mirror=url, revision=revision)
+            assert pinned(words, look_up([words])).revision == COMMIT
+    words = settings(mirror=mirror, revision="main")
+    assert pinned(words, look_up([words])).revision == COMMIT

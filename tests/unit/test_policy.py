@@ -10,12 +10,13 @@ from pydantic import ValidationError
 from actors.errors import InputError
 from actors.models.facts import describe_model
 from actors.models.loading import load_model
-from actors.models.registry import shipped_cards
+from actors.models.registry import find_card, shipped_cards
 from actors.models.tiny import tiny_folder
 from actors.settings import ModelSettings, PolicySettings
 from actors.storage.opening import open_bucket
-from builders import make_spec, make_table
+from builders import make_manifest, make_spec, make_table
 from commands import lightmill
+from jobs.lanes import lane_recipes
 from jobs.order import RunOrder
 from jobs.policy import breaches, unknowns
 from jobs.promise import make_promise
@@ -89,6 +90,25 @@ def test_a_card_of_ones_own_is_held_to_the_policy_too(tmp_path):
     assert (problem.where, problem.value) == (f"{path}:4", "tier: anime")
 
 
+def test_a_card_of_ones_own_gives_a_known_model_no_other_rights(tmp_path):
+    card = {"name": "mine", "title": "Mine", "use": "Trying.", "tier": "clean", "license": "Apache-2.0"}
+    card |= {"training_data": "None.", "id": "stabilityai/sdxl-turbo", "sizes": [[512, 512]]}
+    card |= {"pipeline": "StableDiffusionXLPipeline"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(card))
+    known = find_card("sdxl-turbo")
+    said = [f"{path} (sdxl-turbo) {what}" for what in (f"is of the {known.tier} tier", "forbids commercial use")]
+    found = list(breaches(PolicySettings(commercial=True, tiers=("clean",)), settings(path)))
+    assert [problem.message.startswith(what) for problem, what in zip(found, said, strict=True)] == [True, True]
+    assert all("sdxl-turbo.yaml:" in problem.where for problem in found)
+    both = {"tiers": ("clean", known.tier), "licenses": ("apache-2.0", known.license.id)}
+    assert refused(path, **both) == []
+    (note,) = unknowns(PolicySettings(), settings(path))
+    assert (note.code, note.severity) == ("LM1233", "note")
+    path.write_text(yaml.safe_dump({**card, "tier": known.tier, "license": known.license.id}))
+    assert list(unknowns(PolicySettings(), settings(path))) == []
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -122,6 +142,22 @@ def test_what_no_card_speaks_of_is_unknown(words, named):
 def test_what_no_card_speaks_of_is_recorded_as_unknown_too(words, rights):
     known = describe_model(settings("stable-diffusion-2-1", **words))
     assert (known.license, known.tier) == rights
+
+
+@pytest.mark.parametrize(("revision", "is_known"), [(None, True), ("main", True), ("fp16", False), ("c" * 40, False)])
+def test_a_card_that_names_no_revision_speaks_of_main_for_the_policy_and_for_the_rows(tmp_path, revision, is_known):
+    card = next(card for card in shipped_cards() if card.id and not card.revision and not card.pickle)
+    spec = make_spec(tmp_path, models=[{"model": card.name, "revision": revision}])
+    (words,) = spec.models
+    assert (not list(unknowns(PolicySettings(), words))) == is_known
+    commits = {f"{card.id}@main": "a" * 40, f"{card.id}@fp16": "b" * 40}
+    manifest = make_manifest(make_spec(tmp_path / "other"))
+    manifest = manifest.model_copy(update={"spec": spec, "cards": (card,), "commits": commits})
+    (recipe,) = lane_recipes(manifest, spec, gpus=0)
+    assert recipe.model.revision == commits.get(f"{card.id}@{revision or 'main'}", revision)
+    rights = (card.license.id, card.tier) if is_known else ("unknown", "unknown")
+    for facts in (describe_model(words), describe_model(recipe.model, lambda _: recipe.card)):
+        assert (facts.license, facts.tier) == rights
 
 
 def test_a_part_with_a_card_is_held_to_it_and_config_and_tokenizer_draw_nothing():

@@ -13,7 +13,7 @@ from actors.models.registry import find_card
 from actors.storage.opening import open_bucket
 from builders import NO_FENCE, QuietLeash, drive, finished, make_spec, read_rows
 from commands import lightmill
-from jobs.card import KEY as README
+from jobs.dataset_card import KEY as README
 from jobs.forecast import forecast
 from jobs.lanes import lane_recipes
 from jobs.manifest import Manifest, cards_of, promise

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.models.card import License, licenses
+from actors.models.license import License, licenses
 from actors.models.registry import find_card
 from actors.storage.opening import open_bucket
 from builders import finished, make_manifest, make_spec

@@ -7,14 +7,16 @@ import pytest
 from actors import metadata
 from actors.device import Device
 from actors.encoding import decode, encode
+from actors.models.tiny import tiny_folder
 from actors.settings import EncodingSettings
 from actors.storage.opening import open_bucket
-from builders import QuietLeash, finished, make_spec, make_table, read_rows
+from builders import MODEL, QuietLeash, finished, make_spec, make_table, read_rows
 from commands import lightmill
 from jobs.lookup import Lookup
 from jobs.manifest import Manifest
 from jobs.order import ReproduceOrder
 from jobs.reproduce import reproduce
+from pipelines import copy_of_tiny
 
 TINY = {"model": "tiny", "num_inference_steps": 2, "batch_size": 8, "threads": 1}
 BIRDS = ["an owl", "a heron", "a wren", "a kite", "a swan", "a crane", "a robin", "a finch", "a stork"]
@@ -137,6 +139,17 @@ def test_a_model_that_raises_now_makes_the_image_different(tmp_path):
     status, leash = again(spec, "1")
     assert status == 1
     assert "no image came out this time: the model raised RuntimeError" in leash.images[0]["reason"]
+
+
+def test_what_was_compared_before_a_model_that_is_gone_is_summed_up(tmp_path):
+    folder = copy_of_tiny(tiny_folder(), tmp_path / "model")
+    spec = finished(tmp_path, 4, sink="files", models=[MODEL, {**TINY, "model": str(folder)}])
+    image_file(spec, 1).unlink()
+    folder.rename(tmp_path / "elsewhere")
+    said = lightmill("reproduce", spec.output, "--all")
+    assert (said.status, said.codes) == (3, ["LM1201"])
+    assert "4 images made again: 3 identical, 0 within rounding, 1 different" in said.out
+    assert "not all was compared" in said.err
 
 
 def test_an_unknown_id_is_bad_input_with_those_that_are_close(birds):

@@ -47,6 +47,21 @@ def test_a_request_to_stop_is_heard(waves):
     assert leash.ends == [(130, {"message": "stopped"})]
 
 
+def test_what_was_compared_before_a_stop_is_summed_up(waves, monkeypatch):
+    leash, painted, paint = QuietLeash(), [], Device.paint
+
+    def stop_in_the_second_shard(self, batch):
+        painted.append(batch)
+        if len(painted) == 3:
+            leash.stopping.set()
+        return paint(self, batch)
+
+    monkeypatch.setattr(Device, "paint", stop_in_the_second_shard)
+    assert reproduce(ReproduceOrder(output=waves.output, storage=waves.storage), leash) == 130
+    end = leash.ends[-1][1]
+    assert (end["message"], end["verdicts"]["identical"]) == ("stopped", 4)
+
+
 def test_a_request_to_stop_ends_a_search(waves):
     leash = QuietLeash()
     leash.stopping.set()

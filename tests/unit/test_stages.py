@@ -3,6 +3,7 @@
 import json
 import threading
 from collections import Counter
+from unittest.mock import Mock
 
 import diffusers
 import numpy as np
@@ -22,6 +23,7 @@ from actors.storage.opening import open_bucket
 from builders import QuietLeash, drive, finished, make_spec, make_table, read_rows
 from cluster.jobfile import load_job
 from commands import lightmill
+from jobs import index
 from jobs.catalog import Catalog
 from jobs.dispatch import Dispatch
 from jobs.forecast import forecast
@@ -205,6 +207,42 @@ def test_a_retry_of_the_later_stage_alone_asks_for_its_own_rows(tmp_path):
     assert [order.shard.index for order in given] == [0, 2], "first the parent"
 
 
+def test_a_retry_that_died_between_the_stages_goes_on_with_the_children(tmp_path):
+    cure = tmp_path / "cure"
+    spec = broken(tmp_path, cure)
+    drive(spec)
+    cure.touch()
+
+    def die_at_the_first_child(order):
+        if order.shard.lane == 1:
+            raise RunError(Problem("LM1608", "the machine is gone"))
+
+    given = []
+    leash = drive(spec, ThreadPool(assigned=die_at_the_first_child), purpose="retry", only="LM1603")
+    assert leash.ends[-1][0] == 1
+    assert [rows[1] for rows in codes(spec)] == [None, "LM1619"]
+    leash = drive(spec, ThreadPool(assigned=given.append), purpose="retry", only="LM1603")
+    assert [(order.shard.index, order.only) for order in given] == [(2, {"000000000001-0000-01"})]
+    assert leash.ends[-1][1]["totals"]["failed"] == 2
+    assert codes(spec)[1] == [None, None, "LM1030", "LM1003", "LM1619", None]
+    assert index.is_current(opened(spec)[0])
+
+
+def test_a_retry_that_died_before_the_index_writes_it_when_it_is_asked_again(tmp_path):
+    spec = broken(tmp_path, tmp_path / "cure")
+    drive(spec)
+    (tmp_path / "cure").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "build", Mock(side_effect=RunError(Problem("LM1608", "the machine is gone"))))
+        assert drive(spec, purpose="retry", only="LM1603").ends[-1][0] == 1
+    assert not index.is_current(opened(spec)[0])
+    words = drive(spec, purpose="retry", only="LM1603").ends[-1][1]
+    assert (words["message"], words["made"], words["totals"]["failed"]) == ("finished", 0, 2)
+    assert index.is_current(opened(spec)[0])
+    words = drive(spec, purpose="retry", only="LM1603").ends[-1][1]
+    assert words["message"] == "nothing to retry: no committed row is LM1603"
+
+
 def test_children_of_rows_that_fail_for_ever_are_not_tried_again(tmp_path):
     """A strength that leaves no step: a fault of the row that only the model knows."""
     Image.new("RGB", (32, 24), (200, 90, 30)).save(tmp_path / "photo.png")
@@ -308,8 +346,8 @@ class Handing:
     def __init__(self, lanes, shards, before):
         self.plan = Plan((2 * shards,) * lanes, 2, 1, staged=True)
         self.catalog = Catalog(self.plan.shards)
-        for index in before & set(range(self.plan.shards)):
-            self.catalog.add(index)
+        for shard in before & set(range(self.plan.shards)):
+            self.catalog.add(shard)
         self.todo = Dispatch(self.plan, self.catalog, 10**6)
         self.in_hand = []
 
@@ -447,6 +485,31 @@ def test_stages_that_cannot_follow_each_other_are_refused_before_anything_runs(
     leash = drive(spec)
     assert leash.ends[-1][0] == 3
     assert code in [problem.code for problem in leash.errors[0].problems]
+
+
+@pytest.mark.parametrize(
+    ("later", "columns", "refused"),
+    [
+        ({"model": "coarse"}, {}, [("LM1006", "stages[1]")]),
+        ({"model": "coarse", "width": 64}, {}, [("LM1006", "stages[1]")]),  # 24 pixels high
+        ({"model": "coarse"}, {"width": [64, 32]}, []),
+        ({**TINY, "strength": 0.3}, {}, [("LM1032", "stages[1]")]),
+        ({**TINY, "strength": 0.3}, {"num_inference_steps": [9, 9]}, [("LM1032", "stages[1]")]),  # of the first alone
+        ({**TINY, "strength": 0.3, "num_inference_steps": 4}, {}, []),
+    ],
+)
+def test_what_a_job_itself_says_wrongly_is_refused_before_the_first_stage_is_made(tmp_path, later, columns, refused):
+    card = {"name": "coarse", "title": "Coarse", "use": "Tests.", "tier": "clean", "license": "CC0-1.0", "id": "./m"}
+    card |= {"training_data": "None.", "pipeline": "StableDiffusionPipeline", "sizes": [[64, 64]], "size_multiple": 16}
+    (tmp_path / "coarse.yaml").write_text(json.dumps(card))
+    (tmp_path / "m").symlink_to(tiny_folder())
+    later = {**later, "model": str(tmp_path / "coarse.yaml")} if later["model"] == "coarse" else later
+    table = make_table(tmp_path, 2, **columns)
+    spec = make_spec(tmp_path, table=table, overrides=list(columns), **staged({**FAKE, "width": 40}, later))
+    assert [(problem.code, problem.where) for problem in forecast(spec, "all").refusals] == refused
+    alone = {**later, "width": 40, "height": 32, "strength": None}
+    spec = make_spec(tmp_path, table=table, overrides=list(columns), models=[alone])
+    assert bool(forecast(spec, "all").refusals) == ("coarse" in later["model"] and not columns)
 
 
 def test_a_worker_refuses_what_nobody_could_look_at_before(tmp_path):

@@ -102,6 +102,7 @@ def test_redirects_are_followed_where_the_job_allows_their_target(server):
         "http://user@127.0.0.1/cats/a.png",
         "file:///etc/passwd",
         "s3://bucket/a.png",
+        "http://[oops/a.png",
         "",
     ],
 )
@@ -181,6 +182,10 @@ def test_a_number_that_stands_for_this_machine_is_refused(server):
         ("::ffff:169.254.169.254", False),
         ("2002:7f00:1::", False),
         ("64:ff9b::a9fe:a9fe", False),
+        ("::7f00:1", False),
+        ("::5db8:d70e", True),
+        ("fec0::1", False),
+        ("64:ff9b:1::808:808", False),
     ],
 )
 def test_which_addresses_are_public(address, public):
