@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from importlib import metadata, resources
 from pathlib import Path
 
+from actors.models.registry import find_card
 from jobs.spec import JobSpec
 
 PACKAGES = ("actors", "jobs")
@@ -37,8 +38,9 @@ def shipped(models: Collection[str]) -> Iterator[tuple[Path, Path]]:
 
 
 def models_of(spec: JobSpec) -> set[str]:
-    """Every name by which the job calls a model, or a part of one."""
-    return {settings.model for lane in spec.lanes for settings in (lane, *lane.parts.values())}
+    """Every name by which the job calls a model or a part of one, and the names of their cards."""
+    called = {settings.model for lane in spec.lanes for settings in (lane, *lane.parts.values())}
+    return called | {card.name for card in map(find_card, called) if card}
 
 
 def _is_others(place: Path, models: Collection[str]) -> bool:
