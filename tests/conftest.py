@@ -49,6 +49,12 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return f"{ascii(val[:40])[1:-1]}..." if isinstance(val, (str, bytes)) and len(val) > 100 else None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """What was logged of names that are no UTF-8 cannot go from one process to the other as it is."""
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+
+
 @pytest.fixture(scope="session")
 def rgw() -> Iterator[RgwServer]:
     """Ceph's gateway: strict, strong preconditions."""
