@@ -23,19 +23,24 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+from urllib3.exceptions import ProtocolError
+from urllib3.exceptions import ReadTimeoutError as SilentBody
 from urllib3.exceptions import SSLError as TornTls
 
 from actors.storage.bucket import Wanted
 
 LONGEST_PAUSE_SECONDS = 10.0
 
+TORN_BODY = (ProtocolError, SilentBody, TornTls)
+"""What botocore lets through, of urllib3, when a body breaks off that it reads late: that of an answer which refuses
+what would have been a stream."""
 BROKEN_CONNECTION = (
     NoConnection,
     ConnectionClosedError,
     ReadTimeoutError,
     ResponseStreamingError,
     IncompleteReadError,
-    TornTls,  # botocore lets it through when a body that is being read breaks off
+    *TORN_BODY,
 )
 
 
@@ -64,7 +69,7 @@ PASSING_CODES = frozenset(
 LASTING_TLS_FAULTS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
 """A certificate that nobody trusts, and `https://` where HTTP is spoken: waiting mends neither."""
 
-REFUSALS = (ClientError, BotoCoreError, ResponseParserError, TornTls)
+REFUSALS = (ClientError, BotoCoreError, ResponseParserError, *TORN_BODY)
 """Everything that boto3 raises for what the store did, or the way to it."""
 
 T = TypeVar("T")

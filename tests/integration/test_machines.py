@@ -15,7 +15,7 @@ from mill import START_S, make_job
 from processes import wait_until
 from servers.raycluster import RayCluster, ray_cluster
 
-pytestmark = pytest.mark.xdist_group("cluster")
+pytestmark = pytest.mark.xdist_group("machines")
 CATS = [f"a cat, number {number}" for number in range(1_200)]
 METRICS = {f"ray_{name}_total" for name in COUNTERS} | {f"ray_{name}" for name in GAUGES}
 

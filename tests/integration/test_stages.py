@@ -6,7 +6,7 @@ from checker import check
 from mill import make_job
 from servers.raycluster import ray_cluster
 
-pytestmark = pytest.mark.xdist_group("cluster")
+pytestmark = pytest.mark.xdist_group("stages")
 CATS = [f"a cat, number {number}" for number in range(24)]
 
 
