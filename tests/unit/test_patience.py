@@ -48,4 +48,4 @@ def test_a_refusal_that_breaks_off_is_asked_for_again(store):
 def test_one_that_always_does_is_explained(store):
     with pytest.raises(StorageError) as caught:
         store(*[REFUSED] * 50, patience_seconds=1).get("a")
-    assert [problem.code for problem in caught.value.problems] == ["LM1301"]
+    assert [problem.code for problem in caught.value.problems] == ["LM1308"]
