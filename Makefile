@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Seven for two cores: tests wait for stores, leases and for Ray more often than they compute.
-PYTEST := $(BIN)/pytest -n 7 --dist loadgroup
+# Five for two cores: tests wait for stores, leases and for Ray more often than they compute.
+PYTEST := $(BIN)/pytest -n 5 --dist loadgroup
 # Without bytecode each of them compiles all tests anew, and each of hundreds of child processes all of our code.
 unexport PYTHONDONTWRITEBYTECODE
 STAMP := $(VENV)/installed
