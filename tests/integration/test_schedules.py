@@ -19,7 +19,7 @@ from processes import Child, lightmill, wait_until
 pytestmark = pytest.mark.xdist_group("schedules")
 AT_ONCE = 20
 PAGE = Path(__file__).parents[2] / "docs" / "schedule.md"
-FIRED_S = 150
+FIRED_S = 360
 """cron looks once a minute, and then Ray has to start."""
 
 
@@ -81,7 +81,7 @@ def private_cron(folder: Path, job: Job) -> list:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("cron"), reason="needs cron, and root to give it a spool")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 def test_cron_reads_our_line_and_keeps_to_it(tmp_path):
     job = scheduled(tmp_path, workers={"min": 1, "max": 1})
     with Child(private_cron(tmp_path, job), tmp_path, env={"XDG_STATE_HOME": str(tmp_path)}) as cron:
@@ -94,7 +94,7 @@ def test_cron_reads_our_line_and_keeps_to_it(tmp_path):
     assert outcome["exit_code"] == 0
     planned = datetime.fromisoformat(outcome["planned"])
     assert timedelta(0) <= datetime.fromisoformat(outcome["begun_at"]) - planned < timedelta(minutes=1)
-    assert datetime.now(UTC) - planned < timedelta(minutes=5)
+    assert datetime.now(UTC) - planned < timedelta(minutes=10)
     log = (tmp_path / "lightmill" / "every.log").read_text()
     assert re.search(r"slot every of \d{4}-\d\d-\d\d \d\d:\d\d UTC", log)
     check(made(job, outcome["slot"]))

@@ -133,7 +133,7 @@ def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
         stopped = laptop.say("stop", job.output)
         assert told.wait(START_S) == 0, told
     assert "stopped: " in stopped.stderr
-    assert "as `lightmill stop`" in json.loads(told.stdout.splitlines()[-1])["message"]
+    assert any("as `lightmill stop`" in json.loads(line)["message"] for line in told.stdout.splitlines())
     painted = len(job.painted())
     assert 4 < painted < 60
     status = json.loads(laptop.say("status", first, *laptop.here, "--json").stdout)
