@@ -68,7 +68,9 @@ def write(images, bucket=None, carried=NOTHING, more=()):
 
 def noise(number, size):
     """The same beginning for all, as the images of one format have."""
-    return b"\x89PNG".ljust(size, b"-")[:size] if size < 64 else bytes(60) + np.random.default_rng(number).bytes(size - 60)
+    return (
+        b"\x89PNG".ljust(size, b"-")[:size] if size < 64 else bytes(60) + np.random.default_rng(number).bytes(size - 60)
+    )
 
 
 @settings(max_examples=40, deadline=None)
