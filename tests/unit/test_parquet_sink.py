@@ -76,12 +76,14 @@ def noise(number, size):
 @settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.sampled_from([1, 3, 40, 64, 700, 5_000, 40_000]), min_size=1, max_size=80),
+    join=st.sampled_from([1, 1_000, 30_000]),
     page=st.sampled_from([1, 1_000, 30_000]),
     group=st.sampled_from([1, 10_000, 100_000]),
 )
-def test_each_image_lies_where_its_row_says(sizes, page, group):
+def test_each_image_lies_where_its_row_says(sizes, join, page, group):
     images = [noise(number, size) for number, size in enumerate(sizes)]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet_sink, "JOIN_BELOW", join)
         patch.setattr(parquet_sink, "PAGE_BYTES", page)
         patch.setattr(parquet_sink, "GROUP_BYTES", group)
         bucket, rows, files = write(images)
