@@ -103,7 +103,10 @@ def _cases() -> Iterator[tuple[str, list[EncodedImage]]]:
     sizes: tuple[tuple[ImageFormat, int], ...] = (("webp", 512), ("webp", 1024), ("png", 1024))
     for name, size in sizes:
         settings = EncodingSettings(format=name)
-        yield f"{name}, {size} px", _different([encode(image, settings, None) for image in natural_images(size, 4)], name)
+        yield (
+            f"{name}, {size} px",
+            _different([encode(image, settings, None) for image in natural_images(size, 4)], name),
+        )
     yield "incompressible, 1.5 MB", _different([os.urandom(1_500_000)], "png")
 
 

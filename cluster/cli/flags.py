@@ -37,7 +37,9 @@ class JobFlags:
     ]
     sink: Annotated[
         str | None,
-        typer.Option(help="webdataset (tars), parquet (images inside), or files (one per image).", rich_help_panel=_JOB),
+        typer.Option(
+            help="webdataset (tars), parquet (images inside), or files (one per image).", rich_help_panel=_JOB
+        ),
     ]
     model: Annotated[
         str | None,

@@ -24,7 +24,7 @@ from actors.parquet_sink import ParquetSink
 from actors.records import sample_key
 from actors.sinks import EncodedImage
 from actors.storage.opening import open_bucket
-from builders import QuietLeash, drive, finished, make_spec, read_rows
+from builders import MODEL, QuietLeash, drive, finished, make_spec, read_rows
 from jobs.containers import file_faults
 from jobs.manifest import Manifest
 from jobs.order import ReproduceOrder
@@ -295,6 +295,15 @@ def test_a_retry_writes_a_file_of_its_own_and_reproduce_reads_both(tmp_path):
     leash = QuietLeash()
     assert reproduce(ReproduceOrder(output=spec.output, storage=spec.storage), leash) == 0
     assert leash.ends[-1][1]["verdicts"] == {"identical": 3, "rounding": 0, "different": 0}
+
+
+def test_a_later_stage_is_made_of_images_inside_parquet(tmp_path):
+    tiny = {"model": "tiny", "num_inference_steps": 2, "batch_size": 2, "threads": 1, "workers": {"max": 1}}
+    stages = [{**MODEL, "workers": {"max": 1}}, {**tiny, "width": 32, "height": 24}]
+    both = [finished(tmp_path / sink, 3, models=None, stages=stages, sink=sink) for sink in ("webdataset", "parquet")]
+    tars, ours = ({key: row["sha256"] for key, row in read_rows(spec).items()} for spec in both)
+    assert ours == tars
+    assert len(ours) == 6
 
 
 def with_bytes(bucket, file, data):
