@@ -27,8 +27,8 @@ ALWAYS_EQUAL = frozenset({"status", "error_code", "error"})
 """Failed rows are not in it."""
 GROUP_BYTES = 64 * 1024 * 1024
 """Of images in a row group: what a writer holds in memory, and what a reader of one column need not read."""
-PAGE_BYTES = JOIN_BELOW
-"""Of a page, with the image that fills it: a larger image has a page of its own, for which memory is taken once."""
+PAGE_BYTES = 1024 * 1024
+"""Of images in a page, and the last of them: what a reader of one image decodes."""
 HEAD_BYTES = 32
 LEVELS_BYTES = 64
 """Before the first image of a page there are its levels: two runs, 12 bytes."""
