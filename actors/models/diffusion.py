@@ -141,7 +141,8 @@ class DiffusersModel:
         def wait() -> Images:
             pixels, finite = (copy.numpy() for copy in copies())
             # All of the batch, as it is with the pictures themselves: another size moves scores by a rounding step.
-            scores = self._checker.scores(pixels)[:wanted].tolist() if self._checker else [None] * wanted
+            with self._copies.aside():
+                scores = self._checker.scores(pixels)[:wanted].tolist() if self._checker else [None] * wanted
             return Images(
                 pixels=pixels[:wanted],
                 finite=tuple(finite[:wanted].tolist()),
@@ -158,7 +159,9 @@ class DiffusersModel:
 
     def _time_texts(self) -> None:
         """Where the pipeline encodes them itself, in the middle of its call."""
-        own = self._pipeline.encode_prompt
+        own = getattr(self._pipeline, "encode_prompt", None)
+        if own is None:
+            return
 
         @functools.wraps(own)
         def encode_prompt(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  as the pipeline has it

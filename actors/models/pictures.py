@@ -6,6 +6,7 @@ is denoised.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import diffusers
@@ -100,3 +101,7 @@ class Copies:
             return copies
 
         return wait
+
+    def aside(self) -> AbstractContextManager[object]:
+        """While this lasts, what is asked of the device goes before the next batch, which has been given already."""
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
