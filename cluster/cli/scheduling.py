@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from actors.errors import InputError, Problem, UsageError
+from actors.errors import InputError, Problem
 from cluster.cli.app import Options, app, emit, say, tell
+from cluster.cli.kubernetes import Image, Namespace, Secret, place_of
 from cluster.words import count
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ Address = Annotated[
 ]
 To = Annotated[Literal["cron", "systemd", "cronjob", "rayjob", "raycronjob"], typer.Option(help="What minds the time.")]
 Installed = Annotated[Literal["cron", "systemd", "cronjob", "raycronjob"], typer.Option(help="What minds the time.")]
-Image = Annotated[str | None, typer.Option(help="For Kubernetes: that of docker/Dockerfile, from your registry.")]
-Secret = Annotated[str | None, typer.Option(help="For Kubernetes: name of a Secret with the store's credentials.")]
-Namespace = Annotated[str | None, typer.Option(help="For Kubernetes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on standard output.")]
 
 
@@ -198,10 +196,7 @@ def _text(one: "Schedule", to: "Kind", image: str | None, secret: str | None, na
         return crontab.render(one)
     if to == "systemd":
         return systemd.render(one)
-    if image is None:
-        action = "--image REGISTRY/lightmill:TAG, made from docker/Dockerfile"
-        raise UsageError(Problem("LM1103", "Kubernetes needs an image", help=action))
-    return manifest.render(one, to, manifest.Place(image=image, secret=secret, namespace=namespace))
+    return manifest.render(one, to, place_of(image, secret, namespace))
 
 
 def _maker(address: str | None) -> "Callable[[JobSpec], int]":

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import requests
-import yaml
 
 from actors.storage.opening import open_bucket
 from checker import check
@@ -106,14 +105,6 @@ def laptop(cluster, moto_server, tmp_path, monkeypatch) -> Laptop:
     return Laptop(cluster, moto_server, tmp_path)
 
 
-def as_uploaded(job: Job) -> Job:
-    """The job with the table that the cluster was given: that is the one that it is held to."""
-    document = yaml.safe_load(job.file.read_text())
-    manifest = json.loads(open_bucket(job.output).get("manifest.json"))
-    job.file.write_text(yaml.safe_dump({**document, "prompts": manifest["spec"]["prompts"]}))
-    return job
-
-
 def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
     job = laptop.job(model="fake:pace=1", shard_size=4, batch_size=1)
     sent = laptop.say("submit", job.file, *laptop.here)
@@ -147,7 +138,7 @@ def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
     assert [(one["id"], one["state"]) for one in listed] == [(first, "stopped"), (f"{first[:-1]}2", "finished")]
     said = laptop.say("logs", job.output).stdout
     assert re.search(r"  worker-\S+  INFO  ", said)
-    check(as_uploaded(job))
+    check(job.as_uploaded())
 
 
 def test_twenty_at_once_are_one_run_which_ray_stops_as_orderly_as_we(laptop):

@@ -86,6 +86,8 @@ class RayJob(KubeRay):
     """One run, on a cluster of its own."""
 
     needs: ClassVar[str] = "KubeRay 1.6 or later"
+    longest: ClassVar[int] = 47
+    """Letters of its name: the cluster's has 6 more, and the services' of that 10, of 63."""
     api_version: Literal["ray.io/v1"] = "ray.io/v1"
     kind: Literal["RayJob"] = "RayJob"
     spec: RayJobSpec
@@ -117,6 +119,8 @@ class RayCronJob(KubeRay):
     """A RayJob at every time of a timetable."""
 
     needs: ClassVar[str] = "KubeRay 1.7 or later, whose operator runs with --feature-gates=RayCronJob=true (alpha)"
+    longest: ClassVar[int] = 36
+    """Letters of its name: a RayJob's has 11 more, as those of a CronJob have."""
     api_version: Literal["ray.io/v1"] = "ray.io/v1"
     kind: Literal["RayCronJob"] = "RayCronJob"
     spec: RayCronJobSpec
