@@ -47,7 +47,8 @@ def install(folder: Path) -> None:
         [sys.executable, "-m", "venv", folder / "venv"],
         [python, "-m", "pip", "install", "--quiet", "--find-links", folder, *constraints, "lightmill"],
     ):
-        subprocess.run(command, check=True, cwd=folder)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        assert done.returncode == 0, done.stderr
     absent = subprocess.run([python, "-c", f"import {', '.join(OF_WORKERS)}"], capture_output=True, check=False)
     assert b"ModuleNotFoundError" in absent.stderr
 

@@ -51,6 +51,13 @@ class Job:
         lines = self.journal.read_text().rpartition("\n")[0].splitlines()
         return [(key, int(pid)) for key, pid in (line.split() for line in lines)]
 
+    def of_slot(self, slot: str) -> "Job":
+        """What a slot has made of a job whose output has `{slot}`."""
+        document = yaml.safe_load(self.file.read_text())
+        file = self.file.with_name(f"{slot}.yaml")
+        file.write_text(yaml.safe_dump({**document, "output": document["output"].replace("{slot}", slot)}))
+        return Job(file, self.journal)
+
     def as_uploaded(self) -> "Job":
         """The job with the table that a cluster was given: that is the one that it is held to."""
         document = yaml.safe_load(self.file.read_text())

@@ -215,8 +215,12 @@ def _maker(address: str | None) -> "Callable[[JobSpec], int]":
         from cluster.cli.connection import Found, connect
 
         head = connect(address, None, None, insecure=False)
-        sent = submission.submit(RunOrder(spec=spec, debug=Options.debug, commit=commit()), head, say)
-        say(f"submitted as {sent.id}")
-        return following.follow(Found(open_bucket(sent.output, spec.storage), sent.id, head), as_json=False)
+        try:
+            job = submission.submit(RunOrder(spec=spec, debug=Options.debug, commit=commit()), head, say).id
+            say(f"submitted as {job}")
+        except submission.AlreadySubmitted as error:  # by a call of which nobody is left to follow it
+            job = error.id
+            say(f"submitted already, as {job}")
+        return following.follow(Found(open_bucket(spec.output, spec.storage), job, head), as_json=False)
 
     return there if address and "://" in address else here
