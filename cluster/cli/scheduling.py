@@ -212,9 +212,9 @@ def _maker(address: str | None) -> "Callable[[JobSpec], int]":
     def there(spec: "JobSpec") -> int:
         from actors.storage.opening import open_bucket
         from cluster import submission
-        from cluster.cli.connection import Found, connect
+        from cluster.cli.connection import Connection, Found
 
-        head = connect(address, None, None, insecure=False)
+        head = Connection(address).head()
         try:
             job = submission.submit(RunOrder(spec=spec, debug=Options.debug, commit=commit()), head, say).id
             say(f"submitted as {job}")

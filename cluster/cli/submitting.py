@@ -8,7 +8,7 @@ import typer
 from actors.errors import ClusterError, Problem, StorageError, UsageError
 from cluster.checkout import commit
 from cluster.cli.app import Options, emit, say, show, tell
-from cluster.cli.connection import Address, Ca, Found, Header, Insecure, connect
+from cluster.cli.connection import Connection, Found, takes_connection
 from cluster.cli.flags import job_command
 from cluster.cli.following import follow
 from cluster.cli.kubernetes import Image, Namespace, Secret, place_of
@@ -22,13 +22,11 @@ _HELP = "Set NAME=VALUE for the driver and its workers, for all to read. Repeata
 
 
 @job_command(epilog="Example: lightmill submit job.yaml --address http://127.0.0.1:8265")
+@takes_connection
 def submit(  # noqa: PLR0913 - flags
     spec: "JobSpec",
     *,
-    address: Address = None,
-    header: Header = None,
-    ca: Ca = None,
-    insecure_http: Insecure = False,
+    connection: Connection,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end, and exit as it does.")] = False,
     preflight: Annotated[
         bool, typer.Option("--preflight", help="Send nothing: only ask whether the cluster can do it.")
@@ -57,12 +55,12 @@ def submit(  # noqa: PLR0913 - flags
     from jobs.order import RunOrder
 
     if render:
-        _refuse_beside_render(address=address, wait=wait, preflight=preflight, env=env, json=as_json)
+        _refuse_beside_render(address=connection.address, wait=wait, preflight=preflight, env=env, json=as_json)
         tell(one_run.render(spec, place_of(image, secret, namespace), _run_flags(check, frozen=frozen)).splitlines())
         return
     variables = dict(_pair(entry) for entry in env or ())
     submission.refuse_at_home(spec, variables)
-    head = connect(address, header, ca, insecure_http)
+    head = connection.head()
     if preflight:
         raise typer.Exit(_ask(spec, head, as_json=as_json))
     order = RunOrder(spec=spec, check=check, frozen=frozen, debug=Options.debug, commit=commit())

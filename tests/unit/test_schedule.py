@@ -350,7 +350,7 @@ def test_a_slot_is_made_here_or_submitted(job, monkeypatch, address):
         asked.append(("driven", order.address, order.spec.output))
         return 0
 
-    monkeypatch.setattr("cluster.cli.connection.connect", lambda *words, **options: head)
+    monkeypatch.setattr("cluster.cli.connection.Connection.head", lambda connection: head)
     monkeypatch.setattr("cluster.submission.submit", submit)
     monkeypatch.setattr("cluster.cli.following.follow", attend)
     monkeypatch.setattr("cluster.cli.generate.follow", drive)

@@ -340,7 +340,7 @@ def test_clean_keeps_the_table_that_was_uploaded_and_no_other(tmp_path):
     spec = finished(tmp_path, table=str(uploaded))
     bucket = open_bucket(spec.output)
     bucket.put("prompts/fedcba987654/dogs.csv", b"prompt\na dog\n")
-    found = find_leftovers(bucket, Manifest.load(bucket), older_than=timedelta(0))
+    found = find_leftovers(bucket, Manifest.load(bucket), older_than=timedelta(seconds=-1))  # which is everything
     assert [leftover.key for leftover in found if leftover.key.startswith("prompts/")] == [
         "prompts/fedcba987654/dogs.csv"
     ]
