@@ -77,7 +77,7 @@ class RayJobSpec(KubeRay):
     shutdown_after_job_finishes: bool = True
     ttl_seconds_after_finished: Annotated[int, Field(ge=0)]
     pre_running_deadline_seconds: Annotated[int, Field(ge=1)]
-    active_deadline_seconds: Annotated[int, Field(ge=1)]
+    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
     backoff_limit: Annotated[int, Field(ge=0)] = 1
     ray_cluster_spec: RayCluster
 
@@ -93,7 +93,7 @@ class RayJob(KubeRay):
     spec: RayJobSpec
 
     @classmethod
-    def of(cls, entrypoint: str, cluster: RayCluster, to_come: int, longest: int, kept: int) -> Self:
+    def of(cls, entrypoint: str, cluster: RayCluster, to_come: int, longest: int | None, kept: int) -> Self:
         """Seconds: until the cluster must be there, until the run must be over, and for which it is kept after that."""
         return cls(
             spec=RayJobSpec(

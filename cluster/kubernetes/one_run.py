@@ -8,7 +8,7 @@ import yaml
 
 from cluster.baggage import at_the_store
 from cluster.kubernetes.kuberay import RayJob
-from cluster.kubernetes.pods import HOW, JOB_PATH, PREFIX, Place, about, config_map, dump, ray_job, refuse_local
+from cluster.kubernetes.pods import HOW, JOB_PATH, PREFIX, Place, config_map, dump, named, ray_job, refuse_local
 from jobs.spec import JobSpec
 
 DIGITS = 8
@@ -21,12 +21,11 @@ def render(spec: JobSpec, place: Place, flags: Sequence[str] = ()) -> str:
     runs it with these flags of `lightmill run`. Raises `InputError` for what cannot run there."""
     refuse_local(spec)
     found = at_the_store(spec)
-    job = yaml.safe_dump(found.model_dump(mode="json", exclude_unset=True, exclude_none=True), sort_keys=False)
+    fields = found.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    job = yaml.safe_dump({name: value for name, value in fields.items() if value != {}}, sort_keys=False)
     name = _name(found)
     runs = ray_job(name, ("lightmill", "run", JOB_PATH, "--address", "auto", *flags), place, found)
-    return f"{HOW}# {runs.needs}\n" + dump(
-        config_map(name, job, place), {**runs.dump(), "metadata": about(name, place)}
-    )
+    return f"{HOW}# {runs.needs}\n{dump(config_map(name, job, place), named(runs, name, place))}"
 
 
 def _name(spec: JobSpec) -> str:

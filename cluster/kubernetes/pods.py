@@ -12,12 +12,11 @@ from actors.errors import InputError, Problem
 from actors.models.registry import SUFFIXES
 from actors.settings import Settings
 from cluster.baggage import is_here
-from cluster.kubernetes.kuberay import Head, RayCluster, RayJob, Workers
+from cluster.kubernetes.kuberay import Head, RayCluster, RayCronJob, RayJob, Workers
 from jobs.spec import JobSpec
 
 JOB_FOLDER, JOB_FILE = "/etc/lightmill", "job.yaml"
 JOB_PATH = f"{JOB_FOLDER}/{JOB_FILE}"
-LONGEST_SECONDS = 24 * 3600
 GPUS_TO_COME_SECONDS = 1800
 """Until the workers' machines are there."""
 KEPT_SECONDS = 600
@@ -86,9 +85,16 @@ def config_map(name: str, job: str, place: Place) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": about(name + CONFIG, place), "data": {JOB_FILE: job}}
 
 
-def ray_job(name: str, words: Sequence[str], place: Place, spec: JobSpec) -> RayJob:
+def named(made: RayJob | RayCronJob, name: str, place: Place) -> Object:
+    """An object of KubeRay's with its metadata, in the usual order."""
+    body = made.dump()
+    spec = body.pop("spec")
+    return {**body, "metadata": about(name, place), "spec": spec}
+
+
+def ray_job(name: str, words: Sequence[str], place: Place, spec: JobSpec, longest: int | None = None) -> RayJob:
     """A cluster for one run: the driver, which these words start, on its head, which takes no work, and workers from
-    nothing."""
+    nothing. `longest`: seconds after which the run is ended."""
     head = pod(name, place, "ray-head", {}, {"requests": {"cpu": "2", "memory": "8Gi"}, "limits": {"memory": "8Gi"}})
     worker = pod(name, place, "ray-worker", {}, resources(gpus(spec)), with_job=False)
     worker["spec"]["automountServiceAccountToken"] = False
@@ -97,7 +103,7 @@ def ray_job(name: str, words: Sequence[str], place: Place, spec: JobSpec) -> Ray
         head_group_spec=Head(template=head),
         worker_group_specs=(Workers(group_name="workers", max_replicas=_most_workers(spec), template=worker),),
     )
-    return RayJob.of(shlex.join(words), cluster, GPUS_TO_COME_SECONDS, LONGEST_SECONDS, KEPT_SECONDS)
+    return RayJob.of(shlex.join(words), cluster, GPUS_TO_COME_SECONDS, longest, KEPT_SECONDS)
 
 
 def pod(name: str, place: Place, container: str, more: Object, resources: Object, *, with_job: bool = True) -> Object:

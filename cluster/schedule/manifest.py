@@ -9,7 +9,6 @@ from cluster.kubernetes.kuberay import RayCronJob, RayJob
 from cluster.kubernetes.pods import (
     HOW,
     JOB_PATH,
-    LONGEST_SECONDS,
     PREFIX,
     Object,
     Place,
@@ -17,6 +16,7 @@ from cluster.kubernetes.pods import (
     config_map,
     dump,
     gpus,
+    named,
     pod,
     ray_job,
     refuse_local,
@@ -25,6 +25,7 @@ from cluster.kubernetes.pods import (
 from cluster.schedule.schedule import Schedule
 from jobs.spec import JobSpec
 
+LONGEST_SECONDS = 24 * 3600
 PATIENCE_SECONDS = 600
 """After its time: a controller that was away begins the slot all the same."""
 
@@ -39,10 +40,10 @@ def render(schedule: Schedule, kind: Literal["cronjob", "rayjob", "raycronjob"],
         document, note = _cron_job(there, place, spec), ""
     else:
         words = there.model_copy(update={"address": "auto"}).words("lightmill")
-        job = ray_job(name, words, place, spec)
+        job = ray_job(name, words, place, spec, LONGEST_SECONDS)
         made = job if kind == "rayjob" else RayCronJob.of(schedule.timetable.portable, schedule.timezone, job)
         _refuse_long(name, made)
-        document, note = {**made.dump(), "metadata": about(name, place)}, f"# {made.needs}\n"
+        document, note = named(made, name, place), f"# {made.needs}\n"
     config = config_map(name, Path(schedule.job).read_text(), place)
     return f"{schedule.mark}\n{HOW}{note}{dump(config, document)}"
 
