@@ -35,7 +35,12 @@ STORMS = 3
 LENIENT = {"max_failed_share": 1.0, "batch_timeout_seconds": 8}
 S3 = ("rgw http", "rgw tls", "rclone http", "rclone tls")
 PLAIN = ("rgw http", "rclone http")
-ON_A_FLEET = {"model": "fake:pace=1", "gpus_per_worker": 1, "workers": {"min": fleet.MACHINES, "max": fleet.MACHINES}}
+ON_A_FLEET = {
+    "model": "fake:pace=1",
+    "gpus_per_worker": 1,
+    "workers": {"min": fleet.MACHINES, "max": fleet.MACHINES},
+    "shard_size": 8,
+}
 """Three images a second, so that a job is long enough for what happens to it."""
 
 
