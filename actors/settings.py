@@ -117,7 +117,7 @@ class ModelSettings(WeightsSettings):
     width: Annotated[int, Field(ge=8, le=MAX_SIDE, multiple_of=8)] | None = None
     negative_prompt: str | None = None
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    """Left out: bfloat16 on a GPU that has it, float32 elsewhere."""
+    """Left out: what `actors.models.accelerator` thinks best."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
     """Images in one forward pass. Equal batch sizes give equal bytes."""
     threads: Annotated[int, Field(ge=1)] | None = None

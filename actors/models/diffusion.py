@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from actors.models.model import Images, ModelInfo, Pixels
 from actors.models.pipelines import load_pipeline, parameters
 from actors.models.safety import SafetyChecker
 from actors.models.trust import weights_sha256
+from actors.models.tuning import tune
 from actors.records import Batch, ImageRequest
 from actors.settings import ModelSettings
 
@@ -47,9 +49,11 @@ class DiffusersModel:
     ) -> None:
         torch.set_num_threads(threads)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._dtype = settings.dtype or best_dtype(self._device)
-        pipeline, self._recipe = load_pipeline(facts, settings, DTYPES[self._dtype])
+        self._dtype = settings.dtype or best_dtype(self._device, facts.card)
+        pipeline, recipe = load_pipeline(facts, settings, DTYPES[self._dtype])
         self._pipeline = place(pipeline, self._device)
+        recipe |= tune(self._pipeline, self._device)
+        self._recipe = json.dumps(recipe, sort_keys=True) if recipe else None
         checker = SafetyChecker.taken_from(self._pipeline, required=safety_checker == "required")
         self._checker = None if safety_checker == "off" else checker
         self._clip_skip = settings.clip_skip or None
