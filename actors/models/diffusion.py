@@ -14,11 +14,13 @@ import transformers
 from actors.encoding import picture
 from actors.errors import OutOfMemory, Problem
 from actors.models.accelerator import best_dtype, is_out_of_memory, lose_device, place
+from actors.models.compilation import compile_blocks
 from actors.models.conditioning import Conditioning
 from actors.models.facts import ModelFacts
 from actors.models.model import Images, ModelInfo, Pixels
 from actors.models.pipelines import load_pipeline, parameters
 from actors.models.safety import SafetyChecker
+from actors.models.shortcuts import Shortcuts
 from actors.models.trust import weights_sha256
 from actors.models.tuning import tune
 from actors.records import Batch, ImageRequest
@@ -53,6 +55,9 @@ class DiffusersModel:
         pipeline, recipe = load_pipeline(facts, settings, DTYPES[self._dtype])
         self._pipeline = place(pipeline, self._device)
         recipe |= tune(self._pipeline, self._device)
+        self._shortcuts = Shortcuts(self._pipeline, settings.shortcuts)
+        recipe |= self._shortcuts.recipe
+        recipe |= compile_blocks(self._pipeline) if settings.compile else {}
         self._recipe = json.dumps(recipe, sort_keys=True) if recipe else None
         checker = SafetyChecker.taken_from(self._pipeline, required=safety_checker == "required")
         self._checker = None if safety_checker == "off" else checker
@@ -114,6 +119,7 @@ class DiffusersModel:
     def _pass(self, requests: Sequence[ImageRequest]) -> tuple[torch.Tensor, torch.Tensor]:
         """The images `[n, 3, height, width]`, and which of them are finite."""
         self._decoded_finite.clear()
+        self._shortcuts.begin(requests)
         images = self._pipeline(**self._arguments(requests)).images
         finite = torch.isfinite(images).flatten(1).all(dim=1)
         if sum(map(len, self._decoded_finite)) == len(requests):

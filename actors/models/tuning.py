@@ -31,7 +31,7 @@ def tune(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> dict[st
     said: dict[str, Any] = {}
     if networks := _convolutional(pipeline):
         for network in networks.values():
-            network.to(memory_format=torch.channels_last)
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch leaves it out
         said["channels_last"] = sorted(networks)
     if torch.cuda.get_device_capability(device)[0] >= CUDNN_FIRST:
         for_good.enter_context(sdpa_kernel(CUDNN_ORDER, set_priority=True))
