@@ -50,7 +50,12 @@ class BatchSizes:
         kind = self._kind(request)
         if kind not in self._known:
             self._known[kind] = self._find(kind, request)
-        return self._known[kind]
+        size = self._known[kind]
+        room = self._device.room(Batch((request,), size))
+        if room < size:  # what once fitted does no more, and is not to be tried by every worker to come
+            self._known[kind] = room
+            remember(_file(kind), room, kind)
+        return room
 
     def _find(self, kind: str, request: ImageRequest) -> int:
         file = _file(kind)

@@ -116,6 +116,19 @@ def test_each_size_of_image_has_its_own_and_later_jobs_take_it(tmp_path, cache, 
     assert made_with(tmp_path / "third") == {16: {1}, 32: {1}}
 
 
+def test_what_no_longer_fits_is_remembered_as_smaller(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(batch_sizes, "best_size", lambda _: 4)
+    recipe = make_recipe(tmp_path, ["a", "b", "c", "d", "e", "f"], model="fake:oom=3", batch_size="auto")
+    worker = Worker(recipe, "w0")
+
+    for index in range(2):
+        *_, report = worker.run(make_order(6, index=index))
+        sizes = read_metadata(report.metadata).table["batch_size"].to_pylist()
+        assert set(sizes) == {2}
+
+    assert [recall(file) for file in cache.iterdir()] == [2]
+
+
 def test_a_real_model_is_tried_out_on_the_device(tmp_path, cache):
     prompts = ["a fox", "an owl", "rain"]
     recipe = make_recipe(tmp_path, prompts, model="tiny", batch_size="auto", width=64, height=64, num_inference_steps=2)
