@@ -24,7 +24,7 @@ def warm_up(device: Device, sizes: BatchSizes, clock: Clock) -> None:
     began = time.monotonic()
     request = blank_request(device.info)
     try:
-        with clock.measure("load"):
+        with clock.measure("warm_up"):
             device.paint(Batch((request,), sizes.of(request))).result()
     except OutOfMemory:
         pass  # of which the first batch of a shard makes less

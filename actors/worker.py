@@ -109,7 +109,7 @@ class Worker:
                 generation = self._generation(order, assignment, rows, writer)
                 yield from generation.beats(self._clock, lambda: self._is_awaited(order.shard))
                 crash.point("worker.generated")
-            with self._clock.measure("announce"):
+            with self._clock.measure("prompts_wait"):
                 yield generation.last_beat()
             report = self._report(order, attempt, generation, writer)
         _log.info("shard %d, attempt %s: %d rows, %d failed", order.shard.index, attempt, report.rows, report.failed)
@@ -118,7 +118,7 @@ class Worker:
 
     def _read(self, order: ShardOrder) -> Assignment:
         shard = order.shard
-        with self._reading, self._clock.measure("read"):
+        with self._reading, self._clock.measure("prompts_wait"):
             prompts = self._reader.read(shard.lane, shard.start, shard.stop)
             parents = read_parents(self._bucket, order.parents) if order.parents else None
             found = self._inputs.measured(resolve(order, prompts, self._recipe, self._device.info, parents))
