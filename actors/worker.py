@@ -81,6 +81,10 @@ class Worker:
     def ping(self) -> None:
         """Return, which a frozen process does not."""
 
+    def lap(self) -> dict[str, float]:
+        """Its seconds since the last report, by cause: of one that is let go, those that no report has."""
+        return self._clock.lap()
+
     def stop(self) -> None:
         """Let every `run` raise `Stopped` after the batch that is on the device, and leave nothing behind.
 

@@ -69,7 +69,8 @@ class Texts:
         # Batches hold either images with a negative prompt or images without: where there is none, SDXL takes zeros,
         # which is not what it makes of an empty text.
         some = any(request.negative_prompt for request in requests)
-        return {**told, **self._stacked([one.negative_prompt if some else None for one in requests], (), told)}
+        against = self._stacked([one.negative_prompt if some else None for one in requests], (), told)
+        return {**told, **against, "negative_prompt": None}  # where it is an empty text otherwise
 
     def _stacked(
         self, texts: Sequence[str | None], ahead: Sequence[str], told: Mapping[str, torch.Tensor]
