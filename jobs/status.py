@@ -152,7 +152,13 @@ class Progress:
         now = time.monotonic()
         steady = images / (now - self._ready) if self._ready else None
         seconds = {cause: round(spent, 3) for cause, spent in self._seconds.items()}
-        return {"made": images, "rate": images / (now - self._begun), "steady_rate": steady, "seconds": seconds, "first_image": self._first_image}
+        return {
+            "made": images,
+            "rate": images / (now - self._begun),
+            "steady_rate": steady,
+            "seconds": seconds,
+            "first_image": self._first_image,
+        }
 
     def status(self) -> Status:
         """The state of things now."""

@@ -42,13 +42,13 @@ class Asynchrony(TorchFunctionMode):
     def __enter__(self) -> Self:
         if self._device.type != "cpu":
             self._is_on = True
-            super().__enter__()
+            super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._is_on:
             self._is_on = False
-            super().__exit__(*error)
+            super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self,
@@ -68,7 +68,7 @@ class Asynchrony(TorchFunctionMode):
         return function(*args, **given)
 
     def _to(self, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ANN401
-        device, dtype, _, _ = torch._C._nn._parse_to(*args, **kwargs)  # type: ignore[attr-defined]
+        device, dtype, _, _ = torch._C._nn._parse_to(*args, **kwargs)
         if tensor.device.type != "cpu" or not self._is_there(device):
             return tensor.to(*args, **kwargs)
         if dtype is not None:

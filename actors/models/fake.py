@@ -95,7 +95,7 @@ class FakeModel:
     def warm_up(self) -> None:
         """The first batch takes no longer than any other."""
 
-    def launch(self, batch: Batch, ahead: Iterable[ImageRequest] = ()) -> Callable[[], Images]:  # noqa: ARG002
+    def launch(self, batch: Batch, ahead: Iterable[ImageRequest] = ()) -> Callable[[], Images]:
         images = self.generate(batch)
         return lambda: images
 

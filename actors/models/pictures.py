@@ -51,7 +51,7 @@ class Decoder:
         most = max(1, DECODED_PIXELS // pixels)
         if not self._in_parts or len(latents) <= most or kwargs.get("return_dict", True):
             return self._own(latents, *args, **kwargs)
-        parts = [self._own(part, *args, **kwargs)[0] for part in latents.split(most)]
+        parts = [self._own(part, *args, **kwargs)[0] for part in torch.split(latents, most)]
         return (torch.cat(parts),)
 
     def _look_at_decoded(self, _module: torch.nn.Module, _inputs: object, decoded: object) -> None:
@@ -74,7 +74,8 @@ class Copies:
     """The way from one device to the host."""
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        on_gpu = device.type == "cuda"
+        self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
 
     def of(self, *tensors: torch.Tensor) -> Callable[[], tuple[torch.Tensor, ...]]:
         """Begin to copy them; what is returned waits for it.
@@ -90,7 +91,8 @@ class Copies:
             for copy, tensor in zip(copies, tensors, strict=True):
                 copy.copy_(tensor, non_blocking=True)
                 tensor.record_stream(self._stream)
-            done = torch.cuda.Event(blocking=True)  # and no core spins meanwhile
+            # Blocking: no core spins meanwhile.
+            done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             done.record()
 
         def wait() -> tuple[torch.Tensor, ...]:

@@ -22,7 +22,7 @@ from pipelines import save_xl
 
 META = torch.device("meta")
 OFFERED = [name for name in PLAIN if name != "lms"]
-"""LMS needs scipy, which is not installed; Karras' and exponential sigmas are made on the host, before the first step."""
+"""LMS needs scipy, which is not installed. Other sigmas (Karras', exponential) are made before the first step."""
 FAMILIES = {
     "sd3-medium": "StableDiffusion3Pipeline",
     "flux-dev": "FluxPipeline",
@@ -104,7 +104,9 @@ def test_no_family_waits_for_the_device_while_it_denoises(family):
     own, encoded = pipeline.encode_prompt, []
     pipeline.encode_prompt = lambda *args, **kwargs: encoded.append(own(*args, **kwargs)) or encoded[-1]
     call(pipeline, side=64)
-    pipeline.encode_prompt = lambda *_, **__: tree_map_only(torch.Tensor, lambda one: one.to(META, non_blocking=True), encoded.pop(0))
+    pipeline.encode_prompt = lambda *_, **__: tree_map_only(
+        torch.Tensor, lambda one: one.to(META, non_blocking=True), encoded.pop(0)
+    )
 
     with Asynchrony(pipeline.to(META), META):
         images, blocking = call(pipeline, side=64)

@@ -72,7 +72,10 @@ def test_what_the_device_did_is_divided_as_it_says_once_it_comes_off(hands):
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([*CAUSES, DEVICE, "came off", "held", "lap"]), st.integers(0, 9), st.integers(0, 9)), max_size=30)
+    st.lists(
+        st.tuples(st.sampled_from([*CAUSES, DEVICE, "came off", "held", "lap"]), st.integers(0, 9), st.integers(0, 9)),
+        max_size=30,
+    )
 )
 def test_the_laps_add_up_to_the_time_that_passed(steps):
     hands = Hands()
