@@ -1,12 +1,40 @@
-"""`make bench`: every benchmark but `true_size`, one after the other. Each writes `benchmarks/results/<name>.json`."""
+"""`make bench`: what every goal but those of a GPU is measured by, and then the table of all goals.
 
-import runpy
+`python -m benchmarks [NAME [ARGUMENT ...]]` runs one of them, also of those that are not part of it (`docs/performance.md`
+lists them). Each writes `benchmarks/results/<name>.json`. One that fails is told of at the end, and the others go on.
+"""
+
+import subprocess
 import sys
+import time
 
-BENCHMARKS = ("encoders", "data_path", "tiny_loop", "control_plane", "bookkeeping", "ramp")
+from benchmarks import goals, plots
+
+BENCHMARKS = ("encoders", "data_path", "parquet_sink", "control_plane", "paced_job", "null_job", "demo_job")
+
+
+def run(name: str, arguments: list[str]) -> bool:
+    """Whether it came to its end. A process of its own: what one leaves in memory is no matter to the next."""
+    print(f"\n== {name}", flush=True)
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=False)
+    print(f"   {time.monotonic() - began:.0f} s", flush=True)
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Run, and say what is reached."""
+    name, *arguments = sys.argv[1:] or [""]
+    if name:
+        return 0 if run(name, arguments) else 1
+    failed = [each for each in BENCHMARKS if not run(each, [])]
+    plots.main()
+    print("\n== goals", flush=True)
+    goals.main()
+    if failed:
+        print(f"\nfailed: {', '.join(failed)}; their figures above are those of an earlier run, if there was one")
+    return 1 if failed else 0
+
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or BENCHMARKS:
-        print(f"\n== {name}", flush=True)
-        sys.argv = [name]
-        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    sys.exit(main())

@@ -105,9 +105,9 @@ def program(module: str, task: Task, launcher: tuple[str, ...] = (sys.executable
     def run(folder: Path) -> Outcome:
         placed = task.placed(folder)
         began = time.perf_counter()
-        output = _output([*launcher, f"benchmarks.baselines.{module}", placed.dump()], folder)
+        _run([*launcher, f"benchmarks.baselines.{module}", placed.dump()], folder)
         wall = time.perf_counter() - began
-        said = json.loads(output.splitlines()[-1])
+        said = json.loads((folder / "report.json").read_text())
         assert said["images"] == task.images, said
         return Outcome(task.images, said["ended"] - said["began"], wall)
 
@@ -170,12 +170,9 @@ def _job(folder: Path) -> tuple[dict[str, Any], float]:
         return json.loads(said.read()), ready
 
 
-def _output(command: list[str], folder: Path) -> str:
-    """Of a program that ends well."""
-    with (folder / "stderr").open("w+") as errors:
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(), timeout=LONGEST_SECONDS
-        )
-        errors.seek(0)
-        assert done.returncode == 0, errors.read()[-4000:]
-    return done.stdout
+def _run(command: list[str], folder: Path) -> None:
+    """A program that has to end well."""
+    with (folder / "said").open("w+") as said:
+        done = subprocess.run(command, stdout=said, stderr=said, env=environment(), timeout=LONGEST_SECONDS)
+        said.seek(0)
+        assert done.returncode == 0, said.read()[-4000:]

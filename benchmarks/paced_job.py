@@ -26,7 +26,6 @@ def task(images: int) -> Task:
 def main() -> None:
     """Measure, print, write."""
     null = Null(task(8))
-    null.pixels(["warm"] * 8, list(range(8)))
     found = contest(
         {
             "loop + save": looped(saved, null, task(SAVED)),

@@ -42,7 +42,7 @@ class Pipe:
         dtype = getattr(torch, task.dtype)
         self._task = task
         self._torch = torch
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(task.folder, torch_dtype=dtype, local_files_only=True)
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(task.folder, dtype=dtype, local_files_only=True)
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline = pipeline.to(task.device)
 

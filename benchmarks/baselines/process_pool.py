@@ -30,7 +30,6 @@ _painters: dict[str, Painter] = {}
 def prepare(task: Task) -> None:
     """Once a process."""
     _painters["null"] = Null(task)
-    _painters["null"].pixels(["warm"] * 4, [0, 1, 2, 3])
 
 
 def write(task: Task, number: int, rows: list[Row]) -> int:

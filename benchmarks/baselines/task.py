@@ -115,9 +115,10 @@ def note_ready(folder: str) -> None:
 
 
 def report(task: Task, images: int) -> None:
-    """The last line of a baseline: how many images, between when and when."""
+    """What a baseline says at its end: how many images, between when and when."""
     began = float((Path(task.where) / "ready").read_text())
-    print(json.dumps({"images": images, "began": began, "ended": time.time()}), flush=True)
+    said = {"images": images, "began": began, "ended": time.time()}
+    (Path(task.where) / "report.json").write_text(json.dumps(said))
 
 
 def _prompt(number: int) -> str:
