@@ -18,7 +18,7 @@ from benchmarks.baselines.painters import Painter
 from benchmarks.baselines.task import Task
 
 ROOT = Path(__file__).parent.parent
-LIGHTMILL = Path(sys.executable).parent / "lightmill"
+LIGHTMILL = (sys.executable, "-m", "cluster")
 LONGEST_SECONDS = 900
 
 
@@ -155,7 +155,7 @@ def environment() -> dict[str, str]:
 def _job(folder: Path) -> tuple[dict[str, Any], float]:
     """What the command said at its end, and when its first worker was ready, by the clock that files are dated by."""
     ready: float | None = None
-    command = [LIGHTMILL, "run", folder / "job.yaml", "--json"]
+    command = [*LIGHTMILL, "run", folder / "job.yaml", "--json"]
     with (folder / "said").open("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.PIPE, text=True, env=environment())
         assert process.stderr is not None

@@ -30,12 +30,14 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> 
     return seconds
 
 
-def write_results(name: str, rows: list[dict[str, Any]], figures: Mapping[str, float] | None = None) -> None:
+def write_results(
+    name: str, rows: list[dict[str, Any]], figures: Mapping[str, float] | None = None, folder: Path = RESULTS
+) -> None:
     """`results/<name>.json`: where, when and with what it was measured, and what came of it.
 
     `figures` are those that a goal is set for, by the name that `benchmarks.goals` has for them.
     """
-    RESULTS.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     document = {
         "machine": machine(),
         "python": platform.python_version(),
@@ -45,7 +47,7 @@ def write_results(name: str, rows: list[dict[str, Any]], figures: Mapping[str, f
         "rows": rows,
         **({"figures": dict(figures)} if figures is not None else {}),
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
 def machine() -> dict[str, Any]:

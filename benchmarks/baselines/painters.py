@@ -40,7 +40,7 @@ class Pipe:
         diffusers.utils.logging.set_verbosity_error()
         diffusers.utils.logging.disable_progress_bar()
         dtype = getattr(torch, task.dtype)
-        self._task = task
+        self.task = task
         self._torch = torch
         pipeline = diffusers.DiffusionPipeline.from_pretrained(task.folder, dtype=dtype, local_files_only=True)
         pipeline.set_progress_bar_config(disable=True)
@@ -60,10 +60,10 @@ class Pipe:
     def _words(self, prompts: list[str], seeds: list[int]) -> dict[str, Any]:
         return {
             "prompt": prompts,
-            "height": self._task.height,
-            "width": self._task.width,
-            "num_inference_steps": self._task.steps,
-            "guidance_scale": self._task.guidance,
+            "height": self.task.height,
+            "width": self.task.width,
+            "num_inference_steps": self.task.steps,
+            "guidance_scale": self.task.guidance,
             "generator": [self._torch.Generator("cpu").manual_seed(seed) for seed in seeds],
         }
 
@@ -76,12 +76,14 @@ class Engine:
         if task.folder:
             words |= {"num_inference_steps": task.steps, "guidance_scale": task.guidance, "dtype": task.dtype}
         settings = ModelSettings.model_validate({"model": task.model, "threads": task.threads, **words})
-        self._task = task
+        self.task = task
         self._model = load_model(settings, threads=task.threads, device=task.device if task.folder else None)
 
     def pixels(self, prompts: list[str], seeds: list[int]) -> Pixels:
         requests = tuple(map(self._request, range(len(prompts)), prompts, seeds))
-        return self._model.generate(Batch(self._model.counted(requests), len(requests))).pixels
+        made = self._model.generate(Batch(self._model.counted(requests), len(requests)))
+        assert all(made.finite), "NaN or infinity"
+        return made.pixels
 
     def images(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
         return [Image.fromarray(np.asarray(pixels)) for pixels in self.pixels(prompts, seeds)]
@@ -94,10 +96,10 @@ class Engine:
             negative_prompt="",
             seed=seed,
             seed_rejected=None,
-            width=self._task.width,
-            height=self._task.height,
-            num_inference_steps=self._task.steps,
-            guidance_scale=self._task.guidance,
+            width=self.task.width,
+            height=self.task.height,
+            num_inference_steps=self.task.steps,
+            guidance_scale=self.task.guidance,
         )
 
 
