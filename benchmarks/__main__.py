@@ -1,7 +1,8 @@
 """`make bench`: what every goal but those of a GPU is measured by, and then the table of all goals.
 
-`python -m benchmarks [NAME [ARGUMENT ...]]` runs one of them, also of those that are not part of it (`docs/performance.md`
-lists them). Each writes `benchmarks/results/<name>.json`. One that fails is told of at the end, and the others go on.
+`python -m benchmarks [NAME [ARGUMENT ...]]` runs one of them, also of those that are not part of it, which
+`docs/performance.md` lists. Each writes `benchmarks/results/<name>.json`. One that fails is told of at the end, and the
+others go on.
 """
 
 import subprocess
@@ -30,7 +31,7 @@ def main() -> int:
     failed = [each for each in BENCHMARKS if not run(each, [])]
     plots.main()
     print("\n== goals", flush=True)
-    goals.main()
+    goals.main(["docs"])
     if failed:
         print(f"\nfailed: {', '.join(failed)}; their figures above are those of an earlier run, if there was one")
     return 1 if failed else 0

@@ -92,10 +92,35 @@ GOALS = (
         *(1.05, 1.2, "demo_job"),
         figure("whole job with start-up / Ray Data done well"),
     ),
-    Goal("no model, 1024 px: whole job / Ray Data's example", 2, 4, "null_job", figure("whole job / Ray Data, its example")),
-    Goal("no model, 1024 px: whole job / Ray Data done well", 1.05, 1.3, "null_job", figure("whole job / Ray Data done well")),
-    Goal("48 ms an image, 1024 px: whole job / loop + Pillow save(png)", 4, 7, "paced_job", figure("whole job / loop + save")),
-    Goal("48 ms an image: producer waiting, share of the wall", 0.005, 0.001, "paced_job", figure("producer waiting"), "%"),
+    Goal(
+        "no model, 1024 px: whole job / Ray Data's example",
+        2,
+        4,
+        "null_job",
+        figure("whole job / Ray Data, its example"),
+    ),
+    Goal(
+        "no model, 1024 px: whole job / Ray Data done well",
+        1.05,
+        1.3,
+        "null_job",
+        figure("whole job / Ray Data done well"),
+    ),
+    Goal(
+        "48 ms an image, 1024 px: whole job / loop + Pillow save(png)",
+        4,
+        7,
+        "paced_job",
+        figure("whole job / loop + save"),
+    ),
+    Goal(
+        "48 ms an image: producer waiting, share of the wall",
+        0.005,
+        0.001,
+        "paced_job",
+        figure("producer waiting"),
+        "%",
+    ),
     Goal(
         "no model, 1024 px, PNG to a folder / pool of threads of the same encoder",
         *(0.95, 0.98, "data_path"),
@@ -142,7 +167,11 @@ def lines() -> list[dict[str, Any]]:
 def markdown(table: list[dict[str, Any]]) -> str:
     """As a page has it."""
     head = list(table[0])
-    rows = [head, ["---"] * len(head), *([f"`{row[name]}`" if name == "by" else row[name] for name in head] for row in table)]
+    rows = [
+        head,
+        ["---"] * len(head),
+        *([f"`{row[name]}`" if name == "by" else row[name] for name in head] for row in table),
+    ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -153,13 +182,13 @@ def with_table(page: str, table: list[dict[str, Any]]) -> str:
     return f"{before}{BEGIN}\n{markdown(table)}\n{END}{after}"
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
     """Print, and write where asked to."""
     table = lines()
     print_table(table)
-    if "docs" in sys.argv[1:]:
+    if "docs" in words:
         PAGE.write_text(with_table(PAGE.read_text(), table))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -93,7 +93,9 @@ def draw_batches(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(5, 3))
     for row in rows:
         swept = row["batches"]
-        axes.plot([one["batch"] for one in swept], [one[RATE] / swept[0][RATE] for one in swept], "o-", label=row["model"])
+        axes.plot(
+            [one["batch"] for one in swept], [one[RATE] / swept[0][RATE] for one in swept], "o-", label=row["model"]
+        )
     axes.set_xscale("log", base=2)
     axes.set_xlabel("images in a batch")
     axes.set_ylabel("times as many images/s as one by one")

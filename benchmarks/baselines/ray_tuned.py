@@ -1,8 +1,8 @@
 """Ray Data as well as it can be done: no pixel passes through the object store.
 
-`python -m benchmarks.baselines.ray_tuned TASK`. An actor holds the model. Two calls are in it at once: while one has the
-device, the other has its images encoded by a pool of threads, with the same encoder as lightmill's, and written to one
-tar a block. What goes on is a row of metadata for each image, which `write_parquet` stores.
+`python -m benchmarks.baselines.ray_tuned TASK`. An actor holds the model. Two calls are in it at once: while one has
+the device, the other has its images encoded by a pool of threads, with the same encoder as lightmill's, and written to
+one tar a block. What goes on is a row of metadata for each image, which `write_parquet` stores.
 """
 
 import hashlib

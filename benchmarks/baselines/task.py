@@ -1,4 +1,4 @@
-"""Task: what all contenders make: the same prompts and seeds, of the same weights, in the same size, steps and batch."""
+"""Task: what all contenders make: the same prompts and seeds, of the same weights, size, steps and batch."""
 
 import dataclasses
 import json

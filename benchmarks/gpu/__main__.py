@@ -1,11 +1,12 @@
 """`make bench-gpu`: models of true size on one GPU, whole jobs with the pure loop, `pipe` + `save` and Ray Data.
 
-`python -m benchmarks.gpu [--tiny] [--results FOLDER] [NAME ...]`. Names are those of the table; without one it is all of
-them, which takes under ten minutes on an H100. `--tiny` rehearses all of it with models in miniature, on the CPU where
-there is no GPU; its figures mean nothing, and go nowhere but into the FOLDER. Weights lie in memory (/dev/shm) while it runs.
+`python -m benchmarks.gpu [--tiny] [--results FOLDER] [NAME ...]`. Names are those of the table; without one it is all
+of them, sized for ten minutes on an H100. `--tiny` rehearses all of it with models in miniature, on the CPU where there
+is no GPU; its figures mean nothing, and go nowhere but into the FOLDER. Weights lie in memory (/dev/shm) meanwhile.
 
-Each model: weights made and loaded, the batch size that is fastest, then five rounds of the loops in this process, three
-of them before and two after one job and one Ray Data program of five such lengths. A job's five shards are its rounds.
+Each model: weights made and loaded, the batch size that is fastest, then five rounds of the loops in this process,
+three of them before and two after one job and one Ray Data program of five such lengths. A job's five shards are its
+rounds.
 """
 
 import argparse
@@ -156,7 +157,7 @@ def main() -> None:
     if device == "cpu" and not words.tiny:
         parser.exit(2, f"no GPU is here. Still to be taken on one:\n  {chr(10).join(still_to_be_taken())}\n")
     folder = words.results or (None if words.tiny else RESULTS)
-    shared = Path("/dev/shm")  # noqa: S108 - where folders of one's own are made
+    shared = Path("/dev/shm")
     rows = []
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None, prefix="lightmill-gpu-") as place:
         for model in [model for model in MODELS if not words.names or model.name in words.names]:
