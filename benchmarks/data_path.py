@@ -1,6 +1,6 @@
 """What writing a dataset costs beside encoding: a model that takes no time, through ShardWriter, to a folder and to S3.
 
-`python -m benchmarks.data_path [folder|s3]`. Everything runs on the same cores in turns. `ratio` is the median of
+`python -m benchmarks.data_path [folder|s3] [webp|png|jpeg] [512|1024]`, any number of each. Everything runs on the same cores in turns. `ratio` is the median of
 those of the rounds, `best` that of the fastest rounds: neighbours may take up to a half of a virtual core away, for a
 second or two at a time.
 
@@ -108,9 +108,13 @@ def _imprint(images: list[Pixels]) -> Imprint:
 
 
 def _cases() -> Iterator[tuple[int, ImageFormat, list[Pixels], int]]:
-    for size in (512, 1024):
+    """Those that the command line names; all where it names none."""
+    words = set(sys.argv[1:])
+    sizes = [size for size in (512, 1024) if str(size) in words] or (512, 1024)
+    names = [name for name in get_args(ImageFormat) if name in words] or get_args(ImageFormat)
+    for size in sizes:
         images = natural_images(size, DIFFERENT)
-        for name in get_args(ImageFormat):
+        for name in names:
             yield size, name, images, IMAGES[name] * 512**2 // size**2
 
 
@@ -169,7 +173,7 @@ def main() -> None:
     """Measure, print, write."""
     targets = {"folder": to_folder, "s3": to_s3}
     rows = []
-    for name in sys.argv[1:] or targets:
+    for name in [target for target in targets if target in sys.argv[1:]] or targets:
         found = list(targets[name]())
         print_table(found)
         print()

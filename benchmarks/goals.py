@@ -137,7 +137,7 @@ GOALS = (
         cell("times faster", format="png", size=1024, encoder="ours: Sub, ISA-L level 1, window 2 bytes"),
     ),
     Goal("control plane, the smallest images: rows/s", 10_000, 30_000, "control_plane", cell("rows/s", workers=1)),
-    Goal("parquet sink / pyarrow's defaults", 5, 8, "parquet_sink", figure("parquet sink / pyarrow's defaults")),
+    Goal("parquet sink / pyarrow's defaults", 5, 8, "parquet_sink", cell("container", images="png, 1024 px")),
     *(
         Goal(f"GPU, {model}: whole job / pure loop", 0.98, 0.99, "gpu", on_gpu(model, "job / pure loop"))
         for model in ("SDXL", "SD 2.1", "SD 2.1 base")

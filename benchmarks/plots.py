@@ -47,6 +47,7 @@ def draw_goals(path: Path) -> None:
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
     axes.set_xlim(0.3, 200)
+    axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50, 100], ["½", "1", "2", "5", "10", "20", "50", "100"])
     axes.set_yticks(range(len(found)), [goal.measure for goal, _ in reversed(found)])
     axes.set_xlabel("measured, in times of what it must be (dotted); the black line is what is aimed at")
     _save(figure, path)

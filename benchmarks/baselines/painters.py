@@ -1,5 +1,6 @@
 """Painters: a batch of prompts and seeds in, images out, by diffusers as its users call it, or without a model."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,10 +81,19 @@ class Engine:
         self._model = load_model(settings, threads=task.threads, device=task.device if task.folder else None)
 
     def pixels(self, prompts: list[str], seeds: list[int]) -> Pixels:
+        return self.launch(prompts, seeds)()
+
+    def launch(self, prompts: list[str], seeds: list[int]) -> Callable[[], Pixels]:
+        """The batch goes on the device; what is returned waits for it."""
         requests = tuple(map(self._request, range(len(prompts)), prompts, seeds))
-        made = self._model.generate(Batch(self._model.counted(requests), len(requests)))
-        assert all(made.finite), "NaN or infinity"
-        return made.pixels
+        batch = Batch(self._model.counted(requests), len(requests))
+        painted = self._model.generate(batch)
+
+        def wait() -> Pixels:
+            assert all(painted.finite), "NaN or infinity"
+            return painted.pixels
+
+        return wait
 
     def images(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:
         return [Image.fromarray(np.asarray(pixels)) for pixels in self.pixels(prompts, seeds)]

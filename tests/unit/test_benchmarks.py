@@ -111,8 +111,8 @@ def test_the_table_goes_into_the_page_again_and_again(tmp_path, monkeypatch):
     monkeypatch.setattr(goals, "RESULTS", tmp_path)
     table = goals.lines()
     assert len(table) == len(GOALS)
-    page = goals.with_table(f"before\n{goals.BEGIN}old{goals.END}\nafter", table)
-    assert "old" not in page
+    page = goals.with_table(f"before\n{goals.BEGIN}stale words{goals.END}\nafter", table)
+    assert "stale words" not in page
     assert page.startswith("before")
     assert page.endswith("after")
     assert goals.with_table(page, table) == page
