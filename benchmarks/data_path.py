@@ -1,8 +1,8 @@
 """What writing a dataset costs beside encoding: a model that takes no time, through ShardWriter, to a folder and to S3.
 
-`python -m benchmarks.data_path [folder|s3] [webp|png|jpeg] [512|1024]`, any number of each. Everything runs on the same cores in turns. `ratio` is the median of
-those of the rounds, `best` that of the fastest rounds: neighbours may take up to a half of a virtual core away, for a
-second or two at a time.
+`python -m benchmarks.data_path [folder|s3] [webp|png|jpeg] [512|1024]`, any number of each. Everything runs on the same
+cores in turns. `ratio` is the median of those of the rounds, `best` that of the fastest rounds: neighbours may take up
+to a half of a virtual core away, for a second or two at a time.
 
 - `folder`: images/s of encode + tar + hashes + metadata, over those of a plain pool of threads of the same encoder.
 - `s3`: the same to a server on loopback (rclone), over those of the slower of encoding alone and uploading alone: what

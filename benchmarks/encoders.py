@@ -1,6 +1,7 @@
 """Which encoder for which format: time of one image, one thread and two, and bytes, against Pillow's defaults.
 
-`python -m benchmarks.encoders [webp|png|jpeg] [512|1024]`, any number of each. Candidates whose library is not installed are left out, and named.
+`python -m benchmarks.encoders [webp|png|jpeg] [512|1024]`, any number of each. Candidates whose library is not
+installed are left out, and named.
 """
 
 import importlib.util

@@ -1,6 +1,7 @@
 """Painters: a batch of prompts and seeds in, images out, by diffusers as its users call it, or without a model."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -87,11 +88,13 @@ class Engine:
         """The batch goes on the device; what is returned waits for it."""
         requests = tuple(map(self._request, range(len(prompts)), prompts, seeds))
         batch = Batch(self._model.counted(requests), len(requests))
-        painted = self._model.generate(batch)
+        # A model either makes a batch in one call, or is given it in one and asked for it in another.
+        painted = self._model.launch(batch) if hasattr(self._model, "launch") else partial(self._model.generate, batch)
 
         def wait() -> Pixels:
-            assert all(painted.finite), "NaN or infinity"
-            return painted.pixels
+            images = painted()
+            assert all(images.finite), "NaN or infinity"
+            return images.pixels
 
         return wait
 
