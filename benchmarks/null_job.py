@@ -9,7 +9,7 @@ from benchmarks.contest import contest, program, ratio, summary, whole_job
 from benchmarks.timing import print_table, write_results
 
 ROUNDS = 5
-IMAGES, OF_EXAMPLE = 1000, 60
+IMAGES, OF_EXAMPLE = 600, 16
 OURS = "lightmill run"
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     found = contest(
         {
             "Ray Data, done well": program("ray_tuned", task(IMAGES)),
-            OURS: whole_job(task(IMAGES), shard_size=250),
+            OURS: whole_job(task(IMAGES), shard_size=100),
             "process pool + tar": program("process_pool", task(IMAGES)),
             "Ray Data, its example": program("ray_example", task(OF_EXAMPLE)),
         },

@@ -14,7 +14,7 @@ from benchmarks.timing import print_table, write_results
 
 PACE = 0.048
 ROUNDS = 5
-IMAGES, SAVED, TUNED = 320, 16, 80
+IMAGES, SAVED, TUNED = 160, 8, 40
 OURS = "lightmill run"
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     found = contest(
         {
             "loop + save": looped(saved, null, task(SAVED)),
-            OURS: whole_job(task(IMAGES), shard_size=80),
+            OURS: whole_job(task(IMAGES), shard_size=40),
             "hand-tuned, in line": looped(hand_tuned, null, task(TUNED)),
         },
         ROUNDS,
