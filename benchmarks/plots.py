@@ -64,7 +64,7 @@ def draw_growth(rows: list[dict[str, Any]], path: Path) -> None:
         axes.plot(values, [row["with start-up"] for row in points], "o--", color="#8d99ae", label="with start-up")
         axes.set_xscale("log")
         axes.minorticks_off()
-        axes.set_xticks(values, [f"{value:,}" for value in values])
+        axes.set_xticks(values, [f"{value // 1000}k" if value >= 1000 else str(value) for value in values])
         axes.set_ylim(bottom=0)
         axes.set_xlabel(kind)
     panels[0][0].set_ylabel(RATE)
