@@ -55,6 +55,9 @@ SMALL_SIDE, SMALL_STEPS, SMALL_BATCHES = 64, 3, (1, 2)
 def save(weights: str, folder: Path, device: str, *, tiny: bool) -> Path:
     """The pipeline with these weights."""
     torch.manual_seed(0)
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
     if weights == "sd3-medium":
         parts = _sd3_in_small() if tiny else _sd3(device)
         diffusers.StableDiffusion3Pipeline(**parts).save_pretrained(str(folder))
