@@ -4,9 +4,9 @@
 of them, sized for ten minutes on an H100. `--tiny` rehearses all of it with models in miniature, on the CPU where there
 is no GPU; its figures mean nothing, and go nowhere but into the FOLDER. Weights lie in memory (/dev/shm) meanwhile.
 
-Each model: weights made and loaded, the smallest batch that is nearly the fastest, then five rounds of the loops in this process,
-three of them before and two after one job and one Ray Data program of five such lengths. A job's five shards are its
-rounds.
+Each model: weights made and loaded, the smallest batch that is nearly the fastest, then five rounds of the loops in
+this process, three of them before and two after one job and one Ray Data program of five such lengths. A job's five
+shards are its rounds.
 """
 
 import argparse
