@@ -3,6 +3,7 @@
 `python -m benchmarks.gpu [--tiny] [--results FOLDER] [NAME ...]`. Names are those of the table; without one it is all
 of them, sized for ten minutes on an H100. `--tiny` rehearses all of it with models in miniature, on the CPU where there
 is no GPU; its figures mean nothing, and go nowhere but into the FOLDER. Weights lie in memory (/dev/shm) meanwhile.
+Where Ray is not installed, a job is a worker in this process, which its row says, and Ray Data is left out.
 
 Each model: weights made and loaded, the smallest batch that is nearly the fastest, then five rounds of the loops in
 this process, three of them before and two after one job and one Ray Data program of five such lengths. A job's five
@@ -11,6 +12,7 @@ shards are its rounds.
 
 import argparse
 import gc
+import importlib.util
 import json
 import tempfile
 import time
@@ -30,6 +32,7 @@ from benchmarks.contest import Contender, Outcome, contest, looped, program, who
 from benchmarks.gpu import models
 from benchmarks.gpu.models import MODELS, Model
 from benchmarks.gpu.work import REACHABLE_TFLOPS, Speed, speeds, tflop_per_image
+from benchmarks.solo_job import solo_job
 from benchmarks.timing import RESULTS, print_table, write_results
 
 ROUND_SECONDS = 3.0
@@ -94,8 +97,9 @@ def _rounds(model: Model, task: Task, engine: Engine, pipe: Pipe) -> dict[str, A
     if "save" in model.rivals:
         loops["pipe + save"] = looped(saved, pipe, replace(task, images=task.batch))
     whole = replace(task, images=WINDOWS * task.images)
-    programs: dict[str, Contender] = {"job": whole_job(whole, shard_size=task.images)}
-    if "ray" in model.rivals:
+    has_ray = importlib.util.find_spec("ray") is not None
+    programs: dict[str, Contender] = {"job": (whole_job if has_ray else solo_job)(whole, shard_size=task.images)}
+    if "ray" in model.rivals and has_ray:
         programs["Ray Data"] = program("ray_tuned", whole)
     before = contest(loops, BEFORE)
     _make_room()
@@ -109,6 +113,7 @@ def _rounds(model: Model, task: Task, engine: Engine, pipe: Pipe) -> dict[str, A
         "job start s": job.wall - job.steady,
         "job / pure loop": of_job / rates["pure loop"],
         "job seconds": dict(job.seconds),
+        "job has Ray": has_ray,
     }
     if "pipe + save" in rates:
         row |= {"pipe + save images/s": rates["pipe + save"], "job / pipe + save": of_job / rates["pipe + save"]}

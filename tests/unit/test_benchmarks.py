@@ -14,6 +14,7 @@ from benchmarks.baselines.painters import Engine, Null, Pipe
 from benchmarks.baselines.task import Task
 from benchmarks.contest import Outcome
 from benchmarks.goals import GOALS, Goal, cell, figure
+from benchmarks.solo_job import solo_job
 
 
 @pytest.fixture
@@ -122,3 +123,10 @@ def test_the_page_says_what_was_measured():
     assert goals.with_table(goals.PAGE.read_text(), goals.lines()) == goals.PAGE.read_text(), (
         "run python -m benchmarks.goals docs"
     )
+
+
+def test_a_job_without_ray_makes_and_commits_all(tmp_path):
+    outcome = solo_job(Task(model="fake", images=10, width=16, height=16, batch=2), shard_size=4)(tmp_path)
+    assert [images for _, images in sorted(outcome.commits)] == [4, 4, 2]
+    assert len(list((tmp_path / "out" / "metadata").glob("*.parquet"))) == 3
+    assert sum(outcome.seconds.values()) == pytest.approx(outcome.wall, abs=0.5)
