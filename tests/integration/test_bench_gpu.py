@@ -12,16 +12,15 @@ from benchmarks.gpu.models import MODELS
 
 @pytest.mark.xdist_group("bench")
 def test_the_benchmark_for_a_gpu_is_complete(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--results", tmp_path, "SD 2.1", "SDXL, 4 steps"]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--tiny", "--results", tmp_path, "SDXL, 4 steps"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]
-    rows = {row["model"]: row for row in json.loads((tmp_path / "gpu.json").read_text())["rows"]}
-    assert rows.keys() == {"SD 2.1", "SDXL, 4 steps"}
-    assert rows["SD 2.1"]["job / pure loop"] > 0
-    assert rows["SD 2.1"]["TFLOP"] > 0
-    assert rows["SDXL, 4 steps"]["job / pipe + save"] > 0
-    assert rows["SDXL, 4 steps"]["job / Ray Data"] > 0
-    assert len(rows["SD 2.1"]["batches"]) == 2
+    (row,) = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert row["model"] == "SDXL, 4 steps"
+    assert row["job has Ray"]
+    assert len(row["batches"]) == 2
+    for figure in ("TFLOP", "images/s", "job / pure loop", "job / pipe + save", "job / Ray Data"):
+        assert row[figure] > 0
 
 
 def test_without_a_gpu_it_says_what_is_still_to_be_taken():
