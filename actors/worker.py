@@ -145,6 +145,7 @@ class Worker:
             sink=recipe.sink,
             encoding=recipe.encoding,
             executor=self._encoders,
+            carried=self._carried,
         )
 
     def _generation(

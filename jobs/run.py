@@ -175,7 +175,7 @@ class _Run:
             return None  # of a retry before the job was finished
 
         def publish(totals: Totals) -> None:
-            dataset_card.write(self._bucket, manifest, totals, index.tars(self._bucket))
+            dataset_card.write(self._bucket, manifest, totals, index.containers(self._bucket))
 
         return index.build(self._bucket, lease.require, publish)
 
