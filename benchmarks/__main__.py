@@ -22,15 +22,22 @@ BENCHMARKS = {
     "demo_job": (),
 }
 """With what a goal asks of each: some measure more without arguments."""
+LONGEST_SECONDS = 3600
+"""More than any of them takes, on a slow machine too: one that hangs ends, and the others go on."""
 
 
 def run(name: str, arguments: Sequence[str]) -> bool:
     """Whether it came to its end. A process of its own: what one leaves in memory is no matter to the next."""
     print(f"\n== {name}", flush=True)
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=False)
-    print(f"   {time.monotonic() - began:.0f} s", flush=True)
-    return done.returncode == 0
+    try:
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=True, timeout=LONGEST_SECONDS)
+    except subprocess.SubprocessError as error:
+        print(f"   {error}", flush=True)
+        return False
+    finally:
+        print(f"   {time.monotonic() - began:.0f} s", flush=True)
+    return True
 
 
 def main() -> int:

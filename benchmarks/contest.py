@@ -71,15 +71,15 @@ def ratio(found: Rounds, ours: str, theirs: str, of: str = "rate") -> float:
 
 
 def summary(found: Rounds, ours: str) -> list[dict[str, Any]]:
-    """A row for each contender."""
+    """A row for each contender; the ratios are ours over theirs."""
     return [
         {
             "contender": name,
             "images": outcomes[0].images,
             "images/s": median(outcome.rate for outcome in outcomes),
             "with start-up": median(outcome.overall for outcome in outcomes),
-            f"{ours} is": ratio(found, ours, name),
-            "or so": ratio(found, ours, name, "overall"),
+            "ratio": ratio(found, ours, name),
+            "ratio with start-up": ratio(found, ours, name, "overall"),
             "rounds": len(outcomes),
         }
         for name, outcomes in found.items()
