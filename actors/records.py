@@ -88,10 +88,11 @@ class ImageRequest:
     """By the names of `InputImages`."""
     input_images: InputImages | None = field(default=None, compare=False, repr=False)
     """None until the files are read, right before the request goes on the device."""
+    key: str = field(init=False, compare=False, repr=False)
+    """Of the sample; kept, as each is asked for ten times."""
 
-    @property
-    def key(self) -> str:
-        return sample_key(self.prompt.source_row, self.image_index, self.lane)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", sample_key(self.prompt.source_row, self.image_index, self.lane))
 
 
 @dataclass(frozen=True, slots=True)

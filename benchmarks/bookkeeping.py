@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -192,6 +193,7 @@ class InstantPool:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._template = make_report(Shard(0, 0, 0, 1))
         self._started = 0
+        self.spent: Counter[str] = Counter()
 
     def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
         name = f"{self._started}"

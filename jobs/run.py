@@ -168,6 +168,7 @@ class _Run:
                 rework=rework,
             )
             Driver(work, pool, progress, self._leash).run()
+        progress.spent(pool.spent)
 
     def _finish(self, manifest: Manifest, lease: Lease) -> Totals | None:
         """Write what a finished job has; every worker of this driver has ended. None while shards are missing."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from actors.clock import CAUSES
 from checker import check
 from mill import make_job
 from servers.store import S3Store
@@ -35,7 +36,11 @@ def test_a_slice_of_partiprompts_becomes_a_dataset(tmp_path):
         shard_size=16,
     )
     with job.start("--json") as run:
-        assert run.end()["totals"]["ok"] == PARTI_ROWS
+        outcome = run.end()
+    assert outcome["totals"]["ok"] == PARTI_ROWS
+    assert 0 < outcome["first_image"] < sum(outcome["seconds"].values()) < outcome["wall"]
+    assert outcome["seconds"].keys() == set(CAUSES)
+    assert outcome["seconds"]["other"] <= 0.02 * sum(outcome["seconds"].values())
     check(job)
     query = f"select prompt, \"Category\" from '{job.output}/metadata/*.parquet' order by source_row"
     assert duckdb.sql(query).fetchall() == [tuple(line.split("\t")[:2]) for line in lines[1:]]
