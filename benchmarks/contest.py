@@ -134,8 +134,9 @@ def whole_job(task: Task, *, shard_size: int, workers: int = 1) -> Contender:
 
 def waiting_share(outcome: Outcome) -> float:
     """For how much of the time since its weights were loaded a job's producer waited for encoders or the store."""
-    spent = sum(outcome.seconds.values()) - outcome.seconds.get("load", 0.0)
-    return (outcome.seconds.get("encode_wait", 0.0) + outcome.seconds.get("upload_wait", 0.0)) / spent
+    seconds = outcome.seconds
+    spent = sum(seconds.values()) - seconds["load"] - seconds["warm_up"]
+    return (seconds["encode_wait"] + seconds["upload_wait"]) / spent
 
 
 def environment() -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Painters: a batch of prompts and seeds in, images out, by diffusers as its users call it, or without a model."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,6 +79,7 @@ class Engine:
         settings = ModelSettings.model_validate({"model": task.model, "threads": task.threads, **words})
         self.task = task
         self._model = load_model(settings, threads=task.threads, device=task.device if task.folder else None)
+        self._model.warm_up()
 
     def pixels(self, prompts: list[str], seeds: list[int]) -> Pixels:
         return self.launch(prompts, seeds)()
@@ -88,8 +88,7 @@ class Engine:
         """The batch goes on the device; what is returned waits for it."""
         requests = tuple(map(self._request, range(len(prompts)), prompts, seeds))
         batch = Batch(self._model.counted(requests), len(requests))
-        # A model either makes a batch in one call, or is given it in one and asked for it in another.
-        painted = self._model.launch(batch) if hasattr(self._model, "launch") else partial(self._model.generate, batch)
+        painted = self._model.launch(batch)
 
         def wait() -> Pixels:
             images = painted()

@@ -77,7 +77,7 @@ def test_a_loop_is_timed_without_its_preparations(task, tmp_path):
 
 
 def test_waiting_is_a_share_of_what_is_not_loading():
-    seconds = {"load": 5.0, "generate": 9.0, "encode_wait": 0.6, "upload_wait": 0.4}
+    seconds = {"load": 4.0, "warm_up": 1.0, "denoise": 9.0, "encode_wait": 0.6, "upload_wait": 0.4}
     assert contest.waiting_share(Outcome(1, 1.0, 1.0, seconds)) == pytest.approx(0.1)
 
 
