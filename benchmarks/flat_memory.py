@@ -21,8 +21,8 @@ from benchmarks.timing import print_table, write_results
 IMAGES = 100_000
 SHARD = 1_000
 SECONDS = 0.5
-ROLES = {"driver": "-m jobs", "worker": "ray::"}
-"""By what their command lines say; Ray names a worker's process after what it does."""
+ROLES = {"driver": "-m jobs", "worker": "ray::WorkerActor"}
+"""By what their command lines say; Ray names a worker's process after its actor."""
 
 
 def watched(folder: Path) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def _resident(pid: int) -> dict[str, float]:
         except psutil.Error:
             continue
         for role, word in ROLES.items():
-            if word in words and "ray::IDLE" not in words:
+            if word in words:
                 mib[role] = max(mib[role], size)
     return mib
 
