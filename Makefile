@@ -8,7 +8,7 @@ PYTEST := $(BIN)/pytest -n 5 --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 STAMP := $(VENV)/installed
 
-.PHONY: demo test unit check lint format chaos bench clean-venv
+.PHONY: demo test unit check lint format chaos bench bench-gpu clean-venv
 
 demo: $(STAMP)
 	$(BIN)/lightmill demo
@@ -35,8 +35,13 @@ format: $(STAMP)
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos
 
+# Under 15 minutes on two cores that have nothing else to do.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# Under 10 minutes on one large GPU.
+bench-gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

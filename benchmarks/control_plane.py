@@ -1,8 +1,8 @@
 """How many rows a second pass through everything but a model: plan, lease, Ray, batches, tars, commits, index.
 
-`python -m benchmarks.control_plane`. Whole jobs through the command line, with the smallest images that a job may ask
-for (8 x 8 pixels of `fake`). The rate is that of the rows by which a large job is larger than a small one, over the
-seconds by which it takes longer: what starting and ending Ray costs is in neither.
+`python -m benchmarks.control_plane [WORKERS ...]`. Whole jobs through the command line, with the smallest images that a
+job may ask for (8 x 8 pixels of `fake`). The rate is that of the rows by which a large job is larger than a small one,
+over the seconds by which it takes longer: what starting and ending Ray costs is in neither.
 """
 
 import json
@@ -52,7 +52,7 @@ def job(folder: Path, rows: int, workers: int) -> float:
 def main() -> None:
     """Measure, print, write."""
     rows = []
-    for workers in (1, 2):
+    for workers in map(int, sys.argv[1:] or ("1", "2")):
         seconds: dict[int, list[float]] = {SMALL: [], LARGE: []}
         for _ in range(ROUNDS):
             for size, found in seconds.items():

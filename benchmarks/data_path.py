@@ -1,8 +1,8 @@
 """What writing a dataset costs beside encoding: a model that takes no time, through ShardWriter, to a folder and to S3.
 
-`python -m benchmarks.data_path [folder|s3]`. Everything runs on the same cores in turns. `ratio` is the median of
-those of the rounds, `best` that of the fastest rounds: neighbours may take up to a half of a virtual core away, for a
-second or two at a time.
+`python -m benchmarks.data_path [folder|s3] [webp|png|jpeg] [512|1024]`, any number of each. Everything runs on the same
+cores in turns. `ratio` is the median of those of the rounds, `best` that of the fastest rounds: neighbours may take up
+to a half of a virtual core away, for a second or two at a time.
 
 - `folder`: images/s of encode + tar + hashes + metadata, over those of a plain pool of threads of the same encoder.
 - `s3`: the same to a server on loopback (rclone), over those of the slower of encoding alone and uploading alone: what
@@ -38,10 +38,11 @@ from jobs.bench import IN_HAND
 
 DIFFERENT = 4
 ROUNDS = 5
-SHARDS = 8
-IMAGES = {"webp": 800, "png": 1600, "jpeg": 3200}
-"""Of 512 pixels in a round: three to seven seconds, so that its end, when only one shard is left, hardly counts. Of
-1024, a quarter as many."""
+IMAGES = {"webp": 1600, "png": 3200, "jpeg": 6400}
+"""Of 512 pixels in a round: six seconds and more, so that its end, when only one shard is left, hardly counts. Of 1024,
+a quarter as many; to S3, where one core does all, half as many."""
+SHARDS = {"folder": 16, "s3": 8}
+"""Of 20 to 50 MB."""
 
 
 def cores() -> int:
@@ -49,22 +50,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def write_shards(bucket: Bucket, images: list[Pixels], count: int, settings: EncodingSettings) -> None:
+def write_shards(bucket: Bucket, images: list[Pixels], count: int, shards: int, settings: EncodingSettings) -> None:
     """Shards as a worker writes them: one is stored to its end while the next is being encoded."""
     turn = Lock()
 
     def write(number: int) -> None:
-        shard = Shard(number, 0, 0, count // SHARDS)
+        shard = Shard(number, 0, 0, count // shards)
         with ShardWriter(bucket, shard, "bench", sink="webdataset", encoding=settings, executor=encoders) as writer:
             with turn:
-                for row, pixels in enumerate(null_model(images, count // SHARDS)):
+                for row, pixels in enumerate(null_model(images, count // shards)):
                     writer.add(_row(row, pixels), pixels)
             rows, files = writer.finish()
         data = metadata.metadata_file(rows, pa.schema([]), shard=shard, attempt="bench", files=files)
         bucket.put(metadata.key(shard), data)
 
-    with ThreadPoolExecutor(cores()) as encoders, ThreadPoolExecutor(IN_HAND) as shards:
-        for _ in shards.map(write, range(SHARDS)):
+    with ThreadPoolExecutor(cores()) as encoders, ThreadPoolExecutor(IN_HAND) as turns:
+        for _ in turns.map(write, range(shards)):
             pass
 
 
@@ -108,9 +109,13 @@ def _imprint(images: list[Pixels]) -> Imprint:
 
 
 def _cases() -> Iterator[tuple[int, ImageFormat, list[Pixels], int]]:
-    for size in (512, 1024):
+    """Those that the command line names; all where it names none."""
+    words = set(sys.argv[1:])
+    sizes = [size for size in (512, 1024) if str(size) in words] or (512, 1024)
+    names = [name for name in get_args(ImageFormat) if name in words] or get_args(ImageFormat)
+    for size in sizes:
         images = natural_images(size, DIFFERENT)
-        for name in get_args(ImageFormat):
+        for name in names:
             yield size, name, images, IMAGES[name] * 512**2 // size**2
 
 
@@ -131,7 +136,7 @@ def to_folder() -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             candidates = {
                 "encode alone": partial(encode_alone, images, count, settings),
-                "lightmill": partial(write_shards, open_bucket(folder), images, count, settings),
+                "lightmill": partial(write_shards, open_bucket(folder), images, count, SHARDS["folder"], settings),
             }
             yield {"to": "folder", "format": name, "size": size, **_in_turns(count, candidates)}
 
@@ -139,13 +144,14 @@ def to_folder() -> Iterator[dict[str, Any]]:
 def to_s3() -> Iterator[dict[str, Any]]:
     """Against the slower of encoding alone and uploading alone."""
     with _loopback_bucket() as bucket:
-        for size, name, images, count in _cases():
+        for size, name, images, number in _cases():
+            count = number // 2
             settings = EncodingSettings(format=name)
             encoded = [encode(image, settings, _imprint(images)) for image in images]
             candidates = {
                 "encode alone": partial(encode_alone, images, count, settings),
                 "upload alone": partial(upload_alone, bucket, encoded, count),
-                "lightmill": partial(write_shards, bucket, images, count, settings),
+                "lightmill": partial(write_shards, bucket, images, count, SHARDS["s3"], settings),
             }
             yield {"to": "s3", "format": name, "size": size, **_in_turns(count, candidates)}
 
@@ -169,7 +175,7 @@ def main() -> None:
     """Measure, print, write."""
     targets = {"folder": to_folder, "s3": to_s3}
     rows = []
-    for name in sys.argv[1:] or targets:
+    for name in [target for target in targets if target in sys.argv[1:]] or targets:
         found = list(targets[name]())
         print_table(found)
         print()

@@ -1,10 +1,12 @@
 """Which encoder for which format: time of one image, one thread and two, and bytes, against Pillow's defaults.
 
-`python -m benchmarks.encoders`. Candidates whose library is not installed are left out, and named.
+`python -m benchmarks.encoders [webp|png|jpeg] [512|1024]`, any number of each. Candidates whose library is not
+installed are left out, and named.
 """
 
 import importlib.util
 import io
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -153,8 +155,9 @@ def main() -> None:
     _check(512)
     rows = []
     with ThreadPoolExecutor(2) as threads:
-        for size in SIZES:
-            for name in FORMATS:
+        words = set(sys.argv[1:])
+        for size in [size for size in SIZES if str(size) in words] or SIZES:
+            for name in [name for name in FORMATS if name in words] or FORMATS:
                 rows += (found := list(_measure(name, size, threads)))
                 print_table(found)
                 print()

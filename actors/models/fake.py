@@ -85,6 +85,8 @@ class FakeModel:
 
     def __init__(self, info: ModelInfo, options: FakeOptions) -> None:
         time.sleep(options.load)
+        if options.natural:
+            _photographs(info.height, info.width)  # seconds at 1024 px, which are of loading and not of the first batch
         self._options = options
         drills_blanks = bool(options.blank or options.blink or options.nan)
         self.info = dataclasses.replace(info, may_be_blank=not drills_blanks)

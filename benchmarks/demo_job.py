@@ -1,0 +1,79 @@
+"""A real model on one core: `lightmill run` with what a user would write instead, of the same images.
+
+`python -m benchmarks.demo_job [long]`. The model is `demo`, in float32 on one thread; the second core is everybody's to
+use, as processor cores beside a GPU are. The loops run in this process, where the weights are; jobs and Ray Data are
+whole programs. Two steps an image, so that five rounds of 1,000 images fit into `make bench`: all that is not the
+model counts ten times as much as with the card's own 20 steps, which `long` takes, with accelerate on both cores.
+"""
+
+import sys
+from pathlib import Path
+
+from actors.models import registry
+from benchmarks.baselines.loops import hand_tuned, saved, thrown_away
+from benchmarks.baselines.painters import Engine, Pipe
+from benchmarks.baselines.task import Task
+from benchmarks.contest import Contender, Rounds, contest, looped, program, ratio, summary, whole_job
+from benchmarks.timing import print_table, write_results
+
+FOLDER = Path(registry.__file__).with_name("demo")
+ROUNDS = 5
+IMAGES, LOOPED, ALONE = 1000, 240, 40
+"""Of the programs; of the loops, which have no start that would count; and of the one that makes them one by one."""
+OURS = "lightmill run"
+
+
+def task(images: int, *, steps: int, batch: int = 8) -> Task:
+    """So many of the demo's pictures."""
+    size = {"width": 64, "height": 64, "guidance": 3.0}
+    return Task(model="demo", folder=str(FOLDER), images=images, steps=steps, batch=batch, **size)  # type: ignore[arg-type] # of a mixed dict
+
+
+def contenders(steps: int) -> dict[str, Contender]:
+    """All that run on one thread of arithmetic."""
+    loops, alone = task(LOOPED, steps=steps), task(ALONE, steps=steps, batch=1)
+    engine, pipe = Engine(loops), Pipe(loops)
+    return {
+        "pure loop": looped(thrown_away, engine, loops),
+        "pure loop of pipe(...)": looped(thrown_away, pipe, loops),
+        OURS: whole_job(task(IMAGES, steps=steps), shard_size=200),
+        "pipe(list) + save": looped(saved, pipe, loops),
+        "hand-tuned, in line": looped(hand_tuned, pipe, loops),
+        "batch of 1 + save": looped(saved, pipe, alone),
+        "Ray Data, done well": program("ray_tuned", task(IMAGES, steps=steps)),
+    }
+
+
+def on_two_cores(steps: int) -> Rounds:
+    """Two workers, and accelerate with two processes."""
+    launcher = (str(Path(sys.executable).with_name("accelerate")), "launch", "--cpu", "--num_processes", "2", "-m")
+    return contest(
+        {
+            "lightmill run, 2 workers": whole_job(task(IMAGES, steps=steps), shard_size=100, workers=2),
+            "accelerate, 2 processes": program("split", task(IMAGES, steps=steps), launcher),
+        },
+        ROUNDS,
+    )
+
+
+def main() -> None:
+    """Measure, print, write."""
+    is_long = "long" in sys.argv[1:]
+    steps = 20 if is_long else 2
+    found = contest(contenders(steps), ROUNDS)
+    rows = summary(found, OURS)
+    figures = {
+        "whole job / pure loop": ratio(found, OURS, "pure loop"),
+        "whole job / pipe + save": ratio(found, OURS, "pipe(list) + save"),
+        "whole job with start-up / Ray Data done well": ratio(found, OURS, "Ray Data, done well", "overall"),
+    }
+    print_table(rows)
+    if is_long:
+        both = on_two_cores(steps)
+        rows += (more := summary(both, "lightmill run, 2 workers"))
+        print_table(more)
+    write_results("demo_job", [{"steps": steps, **row} for row in rows], figures)
+
+
+if __name__ == "__main__":
+    main()

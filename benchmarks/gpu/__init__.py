@@ -1,0 +1,1 @@
+"""What `make bench-gpu` measures: models of true size with random weights, on one GPU."""

@@ -1,0 +1,50 @@
+"""A model of four steps on a large GPU, as far as everything behind it can tell: 48 ms an image of 1024 pixels, asleep.
+
+`python -m benchmarks.paced_job`. `lightmill run` with the same loop that saves by Pillow in line; and how much of the
+time the model had to wait until encoders or the store had room.
+"""
+
+from statistics import median
+
+from benchmarks.baselines.loops import hand_tuned, saved
+from benchmarks.baselines.painters import Null
+from benchmarks.baselines.task import Task
+from benchmarks.contest import contest, looped, ratio, summary, waiting_share, whole_job
+from benchmarks.timing import print_table, write_results
+
+PACE = 0.048
+ROUNDS = 5
+IMAGES, SAVED, TUNED = 160, 8, 40
+OURS = "lightmill run"
+
+
+def task(images: int) -> Task:
+    """Photograph-like pictures, at that pace."""
+    return Task(model=f"fake:natural=1,pace={PACE}", images=images, width=1024, height=1024, batch=8)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    null = Null(task(8))
+    found = contest(
+        {
+            "loop + save": looped(saved, null, task(SAVED)),
+            OURS: whole_job(task(IMAGES), shard_size=40),
+            "hand-tuned, in line": looped(hand_tuned, null, task(TUNED)),
+        },
+        ROUNDS,
+    )
+    rows = summary(found, OURS)
+    print_table(rows)
+    shares = [waiting_share(outcome) for outcome in found[OURS]]
+    figures = {
+        "whole job / loop + save": ratio(found, OURS, "loop + save"),
+        "producer waiting": median(shares),
+        "whole job, share of the pace": median(outcome.rate for outcome in found[OURS]) * PACE,
+    }
+    print_table([{"of the producer's time": "waiting", "share": f"{100 * median(shares):.3f} %"}])
+    write_results("paced_job", [*rows, {"seconds": dict(found[OURS][-1].seconds)}], figures)
+
+
+if __name__ == "__main__":
+    main()
