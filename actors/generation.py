@@ -8,13 +8,13 @@ import dataclasses
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future
+from itertools import chain, islice
 from typing import Any
 
 from actors.batches import fit, halve
 from actors.blank import NOT_FINITE, find_blank
 from actors.clock import Clock
-from actors.device import Device, Painted
+from actors.device import Device, Painted, Painting
 from actors.errors import OutOfMemory, Problem, Stopped
 from actors.inputs import InputReader
 from actors.models.model import Pixels
@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
 """Batches given to the device: one on it, and one that it can begin with at once."""
+AHEAD = 4
+"""Batches of which the device knows the prompts beforehand."""
 
 
 def stopped() -> Problem:
@@ -55,7 +57,7 @@ class Generation:
         self._inputs = inputs
         self._rows = rows
         self._writer = writer
-        self._in_flight: deque[tuple[Batch, Future[Painted]]] = deque()
+        self._in_flight: deque[tuple[Batch, Painting]] = deque()
         self._counts: Counter[Status] = Counter()
         self.batch_size = 0
         """The largest batch that was computed."""
@@ -66,23 +68,22 @@ class Generation:
         try:
             while self._todo or self._in_flight:
                 if self._may_submit():
-                    with clock.measure("read"):
+                    with clock.measure("prompts_wait"):
                         batch = self._next()
                     if not batch.requests:
                         continue
-                    with clock.measure("announce"):
+                    with clock.measure("prompts_wait"):
                         yield self._beat(batch)
                     if not is_wanted():
                         raise Stopped(stopped())
-                    self._in_flight.append((batch, self._device.paint(batch)))
+                    self._in_flight.append((batch, self._device.paint(batch, self._ahead(batch))))
                 else:
                     with clock.held_back(lambda: self._writer.seconds):
                         self._settle(*self._in_flight.popleft())
         finally:
             # Left early: what has not begun never does, and the device is free before anybody else's turn.
-            for _, future in reversed(self._in_flight):
-                if not future.cancel():
-                    future.exception()
+            for _, painting in reversed(self._in_flight):
+                painting.drop()
 
     def add_row(self, row: dict[str, Any]) -> None:
         """A row without an image."""
@@ -121,9 +122,14 @@ class Generation:
             self.add_row(self._rows.failed(request, problem))
         return batch
 
-    def _settle(self, batch: Batch, future: Future[Painted]) -> None:
+    def _ahead(self, batch: Batch) -> tuple[ImageRequest, ...]:
+        """Some of the requests that come after the batch: no more than a text encoder could take with it."""
+        later = chain.from_iterable(batch.requests for batch in self._todo)
+        return tuple(islice(later, AHEAD * batch.size))
+
+    def _settle(self, batch: Batch, painting: Painting) -> None:
         try:
-            painted = future.result()
+            painted = painting.result()
         except OutOfMemory as error:
             if batch.size == 1:
                 self._fail(batch, error.problems[0])

@@ -22,6 +22,7 @@ HEADER_KEY = b"lightmill"
 ROW_GROUP = 65_536
 DISTINCT = ("id", "key", "prompt", "seed", "file_offset", "file_length", "sha256", "created_at", "generate_seconds")
 """Columns of ours in which a value is seldom twice, so that a dictionary of the values would only be one more copy."""
+REPEATED = [field.name for field in SAMPLE_SCHEMA if pa.types.is_string(field.type) and field.name not in DISTINCT]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +131,8 @@ def _rows(table: pa.Table, chosen: Sequence[int]) -> pa.Table:
 def _to_bytes(table: pa.Table, header: ShardHeader) -> bytes:
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata({HEADER_KEY: json.dumps(asdict(header), separators=(",", ":"))})
-    repeated = [field.name for field in SAMPLE_SCHEMA if pa.types.is_string(field.type) and field.name not in DISTINCT]
     pq.write_table(
-        table, sink, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=repeated, write_page_checksum=True
+        table, sink, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=REPEATED, write_page_checksum=True
     )
     return bytes(sink.getvalue())
 

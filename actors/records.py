@@ -1,7 +1,7 @@
 """The nouns that travel between driver and workers, and the schema of what they leave behind."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,6 +12,8 @@ from actors.ingredients import Ingredient, InputImages
 
 SCHEMA_VERSION = 1
 """Of every file that lightmill writes. Readers refuse a higher one."""
+CONTAINERS = (".tar", ".parquet")
+"""How the names of data files end that hold all the images of an attempt."""
 
 Status = Literal["ok", "failed", "filtered"]
 
@@ -86,10 +88,11 @@ class ImageRequest:
     """By the names of `InputImages`."""
     input_images: InputImages | None = field(default=None, compare=False, repr=False)
     """None until the files are read, right before the request goes on the device."""
+    key: str = field(init=False, compare=False, repr=False)
+    """Of the sample; kept, as each is asked for ten times."""
 
-    @property
-    def key(self) -> str:
-        return sample_key(self.prompt.source_row, self.image_index, self.lane)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", sample_key(self.prompt.source_row, self.image_index, self.lane))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,6 @@ SAMPLE_SCHEMA = pa.schema(
 each under its own name, or with `input_` before it where ours has that name."""
 
 
-def carried_name(column: str) -> str:
-    """The name under which a column of the user's table appears in the metadata: no two get the same."""
-    return f"input_{column}" if re.sub("^(input_)+", "", column) in SAMPLE_SCHEMA.names else column
+def carried_name(column: str, taken: Collection[str] = SAMPLE_SCHEMA.names) -> str:
+    """The name under which a column of the user's table appears beside ours: no two get the same."""
+    return f"input_{column}" if re.sub("^(input_)+", "", column) in taken else column

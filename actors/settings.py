@@ -26,7 +26,7 @@ OVERRIDES: tuple[Override, ...] = get_args(Override)
 """Columns of the table that may steer the generation, each only where the job names it."""
 
 ImageFormat = Literal["webp", "png", "jpeg"]
-Sink = Literal["webdataset", "files"]
+Sink = Literal["webdataset", "files", "parquet"]
 UNKNOWN = "unknown"
 """The tier, and the licence, of a model without a card."""
 MAX_SIDE = 4096

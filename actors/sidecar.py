@@ -14,6 +14,8 @@ LEFT_OUT = frozenset(
     }
 )
 """Columns that would make the bytes of a tar differ between two attempts at the same images, or say nothing here."""
+SIMPLE = frozenset({str, int, float, bool})
+"""Types in which nothing can be empty."""
 
 
 def sidecar(row: Mapping[str, Any]) -> bytes:
@@ -23,7 +25,7 @@ def sidecar(row: Mapping[str, Any]) -> bytes:
     null there fails the load when a value comes.
     """
     present = {name: value for name, value in row.items() if value is not None and name not in LEFT_OUT}
-    if any(isinstance(value, dict | list | tuple) for value in present.values()):
+    if not SIMPLE.issuperset(map(type, present.values())):
         present = _without_empty(present)
     try:
         text = _encode(present)

@@ -1,4 +1,7 @@
-"""Where a shard's images go: into one tar that is being uploaded, or each into an object of its own."""
+"""Where a shard's images go: into one tar that is being uploaded, or each into an object of its own.
+
+`actors.parquet_sink` is the third way.
+"""
 
 import hashlib
 from collections import deque

@@ -76,6 +76,10 @@ class Worker:
     def ping(self) -> None:
         """Return, which a frozen process does not."""
 
+    def lap(self) -> dict[str, float]:
+        """Its seconds since the last report, by cause: of one that is let go, those that no report has."""
+        return self._clock.lap()
+
     def stop(self) -> None:
         """Let every `run` raise `Stopped` after the batch that is on the device, and leave nothing behind.
 
@@ -104,7 +108,7 @@ class Worker:
                 generation = self._generation(order, assignment, rows, writer)
                 yield from generation.beats(self._clock, lambda: self._is_awaited(order.shard))
                 crash.point("worker.generated")
-            with self._clock.measure("announce"):
+            with self._clock.measure("prompts_wait"):
                 yield generation.last_beat()
             report = self._report(order, attempt, generation, writer)
         _log.info("shard %d, attempt %s: %d rows, %d failed", order.shard.index, attempt, report.rows, report.failed)
@@ -113,7 +117,7 @@ class Worker:
 
     def _read(self, order: ShardOrder) -> Assignment:
         shard = order.shard
-        with self._reading, self._clock.measure("read"):
+        with self._reading, self._clock.measure("prompts_wait"):
             prompts = self._reader.read(shard.lane, shard.start, shard.stop)
             parents = read_parents(self._bucket, order.parents) if order.parents else None
             found = self._inputs.measured(resolve(order, prompts, self._recipe, self._device.info, parents))
@@ -145,6 +149,7 @@ class Worker:
             sink=recipe.sink,
             encoding=recipe.encoding,
             executor=self._encoders,
+            carried=self._carried,
         )
 
     def _generation(

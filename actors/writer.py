@@ -11,24 +11,26 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
+import pyarrow as pa
+
 from actors import crash
 from actors.backlog import Backlog
 from actors.encoding import encode
 from actors.errors import Problem
 from actors.imprint import Imprint
 from actors.models.model import Pixels
+from actors.parquet_sink import ParquetSink
 from actors.records import DataFile, Shard
 from actors.settings import EncodingSettings
 from actors.settings import Sink as SinkName
 from actors.sidecar import sidecar
 from actors.sinks import EncodedImage, FilesSink, Sink, TarSink
-from actors.storage.bucket import Bucket
+from actors.storage.bucket import Bucket, Wanted
 
 Row = dict[str, Any]
 """One row of the metadata, by the names of its columns."""
 
-SINKS: Mapping[SinkName, type[TarSink] | type[FilesSink]] = {"webdataset": TarSink, "files": FilesSink}
-
+NO_COLUMNS = pa.schema([])
 BACKLOG_BYTES = 256 * 1024 * 1024
 """Pixels and encoded images that wait, per shard in the making: 85 images of 1024 x 1024."""
 ROW_BYTES = 4096
@@ -64,10 +66,12 @@ class ShardWriter:
         sink: SinkName,
         encoding: EncodingSettings,
         executor: Executor,
+        carried: pa.Schema = NO_COLUMNS,
         backlog_bytes: int = BACKLOG_BYTES,
     ) -> None:
+        """`carried` are the columns of the user's table, as `metadata_file` takes them."""
         self._aborted = False
-        self._sink: Sink = SINKS[sink](bucket, f"{shard.name}-{attempt}", lambda: not self._aborted)
+        self._sink = _open_sink(sink, bucket, f"{shard.name}-{attempt}", lambda: not self._aborted, carried)
         self._with_sidecar = sink == "webdataset"
         self._encoding = encoding
         self._executor = executor
@@ -184,6 +188,12 @@ class ShardWriter:
         if isinstance(image, Problem):
             row.update(status="failed", error_code=image.code, error=image.message)
             return
-        self._sink.append(image, row)
         row.update(format=image.format, sha256=image.sha256)
+        self._sink.append(image, row)
         crash.point("writer.member")
+
+
+def _open_sink(name: SinkName, bucket: Bucket, stem: str, wanted: Wanted, carried: pa.Schema) -> Sink:
+    if name == "parquet":
+        return ParquetSink(bucket, stem, wanted, carried)
+    return (TarSink if name == "webdataset" else FilesSink)(bucket, stem, wanted)

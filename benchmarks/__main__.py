@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-BENCHMARKS = ("encoders", "data_path", "tiny_loop", "control_plane", "bookkeeping", "hand_out", "ramp")
+BENCHMARKS = ("encoders", "data_path", "parquet_sink", "tiny_loop", "control_plane", "bookkeeping", "hand_out", "ramp")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHMARKS:

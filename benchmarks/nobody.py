@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -95,6 +96,7 @@ class InstantPool:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._template = make_report(Shard(0, 0, 0, 1))
         self._started = 0
+        self.spent: Counter[str] = Counter()
 
     def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
         name = f"{self._started}"

@@ -113,9 +113,9 @@ def summary(end: Mapping[str, Any]) -> str:
             lines.append("  no image    " + ", ".join(f"{number:,} for {code}" for code, number in errors.items()))
     if end.get("made"):
         steady = f" ({rate(end['steady_rate'])} once a worker was ready)" if end.get("steady_rate") else ""
-        lines.append(
-            f"  this run    {count(end['made'], 'image')} in {duration(end['wall'])}: {rate(end['rate'])}{steady}"
-        )
+        first = f"; the first after {duration(end['first_image'])}" if end.get("first_image") else ""
+        made = f"{count(end['made'], 'image')} in {duration(end['wall'])}: {rate(end['rate'])}"
+        lines.append(f"  this run    {made}{steady}{first}")
     if spent := end.get("seconds"):
         lines.append(f"  workers     {shares(spent)}")
     return "\n".join(lines)

@@ -37,7 +37,7 @@ def rate(images_per_second: float) -> str:
 
 
 def shares(seconds: Mapping[str, float]) -> str:
-    """Where time went, the most first: `generate 71% (68.7 s), load 28% (27.1 s)`. Less than half a per cent, or what
+    """Where time went, the most first: `denoise 71% (68.7 s), load 28% (27.1 s)`. Less than half a per cent, or what
     would read 0.0 s, is not worth a word."""
     total = sum(seconds.values()) or 1.0
     spent = sorted(seconds.items(), key=lambda item: -item[1])

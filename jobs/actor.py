@@ -40,9 +40,10 @@ class WorkerActor(Worker):
         super().__init__(recipe, name)
         return super().ready()
 
-    def leave(self) -> None:
-        """Put the last lines of the log."""
+    def leave(self) -> dict[str, float]:
+        """Put the last lines of the log; its seconds since the last report."""
         self._log.finish()
+        return self.lap()
 
 
 def hire(recipe: LaneRecipe, name: str, left_out: Collection[str]) -> Any:  # noqa: ANN401

@@ -1,6 +1,7 @@
 """Index: every file of a finished job, so that readers never need to list the store.
 
-`index.parquet` has a row per data file and one per metadata file; `shards.txt` names the committed tars, one a line.
+`index.parquet` has a row per data file and one per metadata file; `shards.txt` names the committed tars or Parquet
+files, one a line.
 Both are written when the job is complete, under the lease, and removed before `retry` changes anything.
 """
 
@@ -17,9 +18,10 @@ import pyarrow.parquet as pq
 
 from actors import crash, metadata
 from actors.errors import NotFound
-from actors.records import SCHEMA_VERSION
+from actors.records import CONTAINERS, SCHEMA_VERSION
 from actors.settings import UNKNOWN
 from actors.storage.bucket import Bucket, Fence, ObjectInfo
+from actors.storage.outlet import Outlet
 from jobs.catalog import PREFIX
 from jobs.readers import in_groups, read_all
 
@@ -87,15 +89,15 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
     tiers: Counter[str] = Counter()
     shards = files = data_bytes = flagged = 0
     with (
-        bucket.upload(SHARDS_KEY) as tars,
+        bucket.upload(SHARDS_KEY) as listing,
         bucket.upload(KEY) as upload,
-        pq.ParquetWriter(_Sink(upload), SCHEMA, compression="zstd", write_page_checksum=True) as writer,
+        pq.ParquetWriter(Outlet(upload.write), SCHEMA, compression="zstd", write_page_checksum=True) as writer,
     ):
         for entries in in_groups(read_all(bucket.list(PREFIX), lambda info: _entry(bucket, info))):
             rows = [row for entry in entries for row in entry.rows]
             writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
             data = [row for row in rows if row["kind"] == "data"]
-            tars.write("".join(f"{row['file']}\n" for row in data if row["file"].endswith(".tar")).encode())
+            listing.write("".join(f"{row['file']}\n" for row in data if row["file"].endswith(CONTAINERS)).encode())
             shards += len(entries)
             files += len(data)
             data_bytes += sum(row["bytes"] for row in data)
@@ -117,7 +119,7 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
             flagged=flagged,
         )
         fence()
-        listed = tars.complete()
+        listed = listing.complete()
         words = {"totals": json.dumps(asdict(totals)), "shards": listed.etag}
         footer = {"schema_version": str(SCHEMA_VERSION), **words, "sha256": _digest(words)}
         writer.add_key_value_metadata(footer)
@@ -173,8 +175,8 @@ def is_current(bucket: Bucket) -> bool:
         with bucket.open(KEY) as file:
             index = pq.ParquetFile(file, page_checksum_verification=True)
             found = ((info.key, info.size) for info in bucket.list(PREFIX))
-            named = (file for file in _described(index, "data", "file") if file[0].endswith(".tar"))
-            listed = ((tar,) for tar in tars(bucket))
+            named = (file for file in _described(index, "data", "file") if file[0].endswith(CONTAINERS))
+            listed = ((file,) for file in containers(bucket))
             return _same(_described(index, "metadata", "file", "bytes"), found) and _same(named, listed)
     except (NotFound, *DAMAGED):
         return False
@@ -187,8 +189,8 @@ def metadata_hashes(bucket: Bucket) -> dict[int, bytes]:
         return {shard: bytes.fromhex(sha256) for shard, sha256 in described}
 
 
-def tars(bucket: Bucket) -> list[str]:
-    """The committed tars of a finished job."""
+def containers(bucket: Bucket) -> list[str]:
+    """The committed tars or Parquet files of a finished job."""
     return bucket.get(SHARDS_KEY).decode().splitlines()
 
 
@@ -223,26 +225,3 @@ def _entry(bucket: Bucket, info: ObjectInfo) -> _Entry:
     flagged = shard.table["nsfw"].to_pylist().count(True)
     tiers = Counter({tier: statuses["ok"]} if statuses["ok"] else {})
     return _Entry([{**common, **row} for row in rows], statuses, errors, tiers, flagged)
-
-
-class _Sink:
-    """What pyarrow needs of a file to write Parquet into an upload."""
-
-    closed = False
-    mode = "wb"
-
-    def __init__(self, upload: Any) -> None:  # noqa: ANN401
-        self._upload = upload
-        self._position = 0
-
-    def write(self, data: bytes) -> int:
-        self._upload.write(bytes(data))
-        self._position += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._position
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...

@@ -7,12 +7,14 @@ it costs 0.65 ms a beat, while the device is busy).
 """
 
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
+from ray.exceptions import RayActorError, RayError, RayTaskError, WorkerCrashedError
 
 from actors.errors import LightmillError, Problem, RunError
 from actors.recipe import LaneRecipe
@@ -35,6 +37,9 @@ exception which `Worker` itself raised, and the worker lives on."""
 
 class WorkerPool(Protocol):
     """What the driver asks of whatever carries the workers."""
+
+    spent: Counter[str]
+    """Seconds, by cause, of the workers that were let go: those that came after their last reports."""
 
     def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
         """Ask for one more worker for this lane, on none of these machines; its name. It reports `Placed`, and then
@@ -87,6 +92,7 @@ class RayPool:
     """Workers as Ray actors, owned by the driver: when it dies, so do they."""
 
     def __init__(self, silence_seconds: float, metrics: Metrics | None) -> None:
+        self.spent: Counter[str] = Counter()
         self._metrics = metrics
         self._silence_seconds = silence_seconds
         """A worker that does not answer a ping for so long is ended: its process is frozen, or its node is."""
@@ -144,8 +150,10 @@ class RayPool:
     def _see_off(self, members: list[_Member]) -> None:
         """End them, once they have put the last lines of their logs."""
         leaving = [member.actor.leave.remote() for member in members if member.loading is None]
-        if leaving:
-            ray.wait(leaving, num_returns=len(leaving), timeout=LEAVE_SECONDS)
+        left = ray.wait(leaving, num_returns=len(leaving), timeout=LEAVE_SECONDS)[0] if leaving else []
+        for answer in left:
+            with suppress(RayError):  # it is dead, or its model was never loaded
+                self.spent.update(ray.get(answer))
         for member in members:
             self._kill(member)
 

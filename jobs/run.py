@@ -168,6 +168,7 @@ class _Run:
                 rework=rework,
             )
             Driver(work, pool, progress, self._leash).run()
+        progress.spent(pool.spent)
 
     def _finish(self, manifest: Manifest, lease: Lease) -> Totals | None:
         """Write what a finished job has; every worker of this driver has ended. None while shards are missing."""
@@ -175,7 +176,7 @@ class _Run:
             return None  # of a retry before the job was finished
 
         def publish(totals: Totals) -> None:
-            dataset_card.write(self._bucket, manifest, totals, index.tars(self._bucket))
+            dataset_card.write(self._bucket, manifest, totals, index.containers(self._bucket))
 
         return index.build(self._bucket, lease.require, publish)
 

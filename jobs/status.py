@@ -45,6 +45,8 @@ class Status(Settings):
     workers_wanted: int
     seconds: dict[str, float]
     """Of all workers together, by cause."""
+    first_image_seconds: float | None = None
+    """From the beginning of the run to the first image that came off a device."""
     started_at: datetime
     updated_at: datetime
     message: str = ""
@@ -98,6 +100,7 @@ class Progress:
         self._failed = 0
         self._filtered = 0
         self._begun = time.monotonic()
+        self._first_image: float | None = None
         self._ready: float | None = None
         """When the first worker was: before that, Ray starts and models load."""
         self._in_hand: dict[int, tuple[int, int]] = {}
@@ -123,6 +126,8 @@ class Progress:
 
     def making(self, shard: int, done: int, failed: int) -> None:
         """A shard that is not committed yet has come so far, in the hand of one worker; another may be ahead."""
+        if done and self._first_image is None:
+            self._first_image = round(time.monotonic() - self._begun, 3)
         self._in_hand[shard] = max(self._in_hand.get(shard, (0, 0)), (done, failed))
 
     def dropped(self, shard: int) -> None:
@@ -135,6 +140,10 @@ class Progress:
         self._committed += rows
         self._failed += failed
         self._filtered += filtered
+        self.spent(seconds)
+
+    def spent(self, seconds: Mapping[str, float]) -> None:
+        """Of workers, by cause."""
         self._seconds.update(seconds)
 
     def made(self) -> dict[str, Any]:
@@ -143,7 +152,13 @@ class Progress:
         now = time.monotonic()
         steady = images / (now - self._ready) if self._ready else None
         seconds = {cause: round(spent, 3) for cause, spent in self._seconds.items()}
-        return {"made": images, "rate": images / (now - self._begun), "steady_rate": steady, "seconds": seconds}
+        return {
+            "made": images,
+            "rate": images / (now - self._begun),
+            "steady_rate": steady,
+            "seconds": seconds,
+            "first_image": self._first_image,
+        }
 
     def status(self) -> Status:
         """The state of things now."""
@@ -163,6 +178,7 @@ class Progress:
             workers=self.workers,
             workers_wanted=self.workers_wanted,
             seconds={cause: round(seconds, 3) for cause, seconds in sorted(self._seconds.items())},
+            first_image_seconds=self._first_image,
             started_at=self._started,
             updated_at=datetime.now(UTC),
             message=self.message,

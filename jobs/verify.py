@@ -1,28 +1,26 @@
 """Verify: read an output back and compare it with what was promised, byte by byte."""
 
 import hashlib
-import io
 import math
 import random
-import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from actors import metadata
-from actors.errors import NotFound, Problem, RunError, StorageError
+from actors.errors import NotFound, Problem, RunError
 from actors.metadata import ShardMetadata
-from actors.records import SAMPLE_SCHEMA, DataFile, Shard, sample_key
+from actors.records import SAMPLE_SCHEMA, Shard, sample_key
 from actors.storage.bucket import Bucket, ObjectInfo
 from jobs import index
 from jobs.catalog import Catalog
 from jobs.clean import data_files, unreferenced
+from jobs.containers import file_faults
 from jobs.lineage import parent_faults
 from jobs.manifest import Manifest
 from jobs.readers import read_all
 
 READERS = 8
-TAR_BLOCK = 1024 * 1024
 
 Row = Mapping[str, Any]
 
@@ -121,7 +119,7 @@ def _check(bucket: Bucket, manifest: Manifest, shard: Shard, infos: list[ObjectI
     faults += [] if faults else _row_faults(manifest, found, rows, key)
     if not faults:
         for file in found.header.files:
-            faults += _file_faults(bucket, file, [row for row in rows if row["file"] == file.file])
+            faults += file_faults(bucket, file, [row for row in rows if row["file"] == file.file])
         faults += parent_faults(bucket, manifest.plan, shard, rows)
     orphans = unreferenced(infos, found.header)
     size = sum(file.bytes for file in found.header.files)
@@ -158,80 +156,6 @@ def _row_faults(manifest: Manifest, found: ShardMetadata, rows: list[Row], key: 
     for row in rows:
         if row["file"] not in (named if row["status"] == "ok" else {None}):
             yield _fault("LM1803", f"a row is {row['status']}, and its file is {row['file']}", key, value=row["key"])
-
-
-def _file_faults(bucket: Bucket, file: DataFile, rows: list[Row]) -> list[Problem]:
-    try:
-        return (
-            [*_tar_faults(bucket, file, rows)] if file.file.endswith(".tar") else [*_image_faults(bucket, file, rows)]
-        )
-    except NotFound:
-        return [_fault("LM1804", "the file is not there", file.file)]
-    except (tarfile.TarError, StorageError) as error:
-        return [_fault("LM1805", f"the file cannot be read: {error}", file.file)]
-
-
-def _image_faults(bucket: Bucket, file: DataFile, rows: list[Row]) -> Iterator[Problem]:
-    data = bucket.get(file.file)
-    digest = hashlib.sha256(data).hexdigest()
-    if (len(data), digest) != (file.bytes, file.sha256):
-        yield _fault("LM1805", "size or SHA-256 is not what was recorded", file.file)
-    for row in rows:
-        if (row["file_offset"], row["file_length"], row["sha256"]) != (0, len(data), digest):
-            yield _fault("LM1806", "the image is not the one of its row", file.file, value=row["key"])
-
-
-def _tar_faults(bucket: Bucket, file: DataFile, rows: list[Row]) -> Iterator[Problem]:
-    reader = _Hashed(bucket.stream(file.file))
-    images = {f"{row['key']}.{row['format']}": row for row in rows}
-    with tarfile.open(fileobj=reader, mode="r|", bufsize=TAR_BLOCK) as tar:
-        for member in tar:
-            row = images.pop(member.name, None)
-            if row is None:
-                continue
-            extracted = tar.extractfile(member)
-            assert extracted is not None
-            found = (member.offset_data, member.size, hashlib.sha256(extracted.read()).hexdigest())
-            if found != (row["file_offset"], row["file_length"], row["sha256"]):
-                yield _fault("LM1806", "the image is not the one of its row", file.file, value=member.name)
-    reader.drain()
-    if (reader.size, reader.digest) != (file.bytes, file.sha256):
-        yield _fault("LM1805", "size or SHA-256 is not what was recorded", file.file)
-    if images:
-        yield _fault("LM1806", f"{len(images)} images are not in the tar", file.file, value=min(images))
-
-
-class _Hashed(io.RawIOBase):
-    """A stream of bytes as a file, hashed as it goes by."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = memoryview(b"")
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    @property
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
-        if not self._rest:
-            chunk = next(self._chunks, b"")
-            self._hash.update(chunk)
-            self.size += len(chunk)
-            self._rest = memoryview(chunk)
-        taken = min(len(buffer), len(self._rest))
-        buffer[:taken] = self._rest[:taken]
-        self._rest = self._rest[taken:]
-        return taken
-
-    def drain(self) -> None:
-        """Read what the tar reader left: its end-of-archive blocks."""
-        while self.read(TAR_BLOCK):
-            pass
 
 
 def _incomplete(bucket: Bucket, shards: int, catalog: Catalog) -> Problem:

@@ -66,7 +66,7 @@ def examine(job: Job, errors: Mapping[str, str]) -> Findings:
     expected = undisturbed(job.file)
     with local_copy(spec.output) as folder:
         rows = duckdb.sql(f"select key, status, error_code, sha256, file from '{folder}/metadata/*.parquet'").fetchall()
-        images = dict(read_tars(folder) if spec.sink == "webdataset" else read_files(folder, rows))
+        images = dict(read_images(spec.sink, folder, rows))
     counts = Counter(row[0] for row in rows)
     ok = {key: sha256 for key, status, _, sha256, _ in rows if status == "ok"}
     found = {key: code for key, status, code, _, _ in rows if status != "ok"}
@@ -121,6 +121,21 @@ def without_drills(model: str) -> str:
 
 def load(file: Path) -> JobSpec:
     return Job(file, file).spec
+
+
+def read_images(sink: str, folder: Path, rows: list[tuple]) -> Iterator[tuple[str, str]]:
+    """Each image as others read it: its key, and its SHA-256."""
+    if sink == "files":
+        return read_files(folder, rows)
+    return read_tars(folder) if sink == "webdataset" else read_parquet(folder)
+
+
+def read_parquet(folder: Path) -> Iterator[tuple[str, str]]:
+    """As DuckDB finds them in the committed Parquet files, and in no others."""
+    files = [str(folder / line) for line in (folder / "shards.txt").read_text().splitlines()]
+    if files:
+        for key, image in duckdb.sql(f"select key, image.bytes from read_parquet({files})").fetchall():
+            yield key, hashlib.sha256(image).hexdigest()
 
 
 def read_tars(folder: Path) -> Iterator[tuple[str, str]]:

@@ -78,6 +78,7 @@ class PacedPool:
         self._order = count()
         self._number = count()
         self._unplaced: deque[Paced] = deque()
+        self.spent: Counter[str] = Counter()
         self.seconds = 0.0
         self.started: list[str] = []
         self.workers: dict[str, Paced] = {}

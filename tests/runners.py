@@ -63,12 +63,12 @@ class Runner:
 class Job:
     """One output, and what its processes have noted."""
 
-    def __init__(self, folder, kind="strong", model="fake:fail=boom", **settings):
+    def __init__(self, folder, kind="strong", model="fake:fail=boom", sink="webdataset", **settings):
         folder.mkdir(parents=True, exist_ok=True)
         prompts = folder / "prompts.tsv"
         lines = [f"{'boom' if row % 5 == 1 else 'colour'} {row}" for row in range(ROWS)]
         prompts.write_text("prompt\n" + "\n".join(lines) + "\n")
-        self.spec = make_spec(folder, model=model, table=str(prompts))
+        self.spec = make_spec(folder, model=model, table=str(prompts), sink=sink)
         self.log = folder / "log"
         self.settings = {"kind": kind, **settings}
 

@@ -4,6 +4,7 @@ As on Ray, a worker goes on only once the driver has taken what it yielded.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -40,6 +41,7 @@ class ThreadPool:
         runs: int = 1,
         assigned: Callable[[ShardOrder], None] = lambda order: None,
     ) -> None:
+        self.spent: Counter[str] = Counter()
         self._fate = fate
         self._runs = runs
         self._assigned = assigned
@@ -94,7 +96,10 @@ class ThreadPool:
                 member.worker.stop()
 
     def end(self, worker: str) -> None:
-        self._members.pop(worker).gone.set()
+        member = self._members.pop(worker)
+        member.gone.set()
+        if member.worker is not None:
+            self.spent.update(member.worker.lap())
 
     def thaw(self) -> None:
         """Frozen workers go on, and finish what they had begun."""

@@ -1,27 +1,32 @@
 """DiffusersModel: a pipeline of diffusers that reads prompts, painted batch by batch."""
 
 import dataclasses
+import functools
 import gc
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Literal, TypeVar
 
 import diffusers
 import torch
 import transformers
 
-from actors.encoding import picture
 from actors.errors import OutOfMemory, Problem
 from actors.models.accelerator import best_dtype, is_out_of_memory, lose_device, place
-from actors.models.conditioning import Conditioning
+from actors.models.asynchrony import Asynchrony
+from actors.models.call import Call
 from actors.models.facts import ModelFacts
-from actors.models.model import Images, ModelInfo, Pixels
-from actors.models.pipelines import load_pipeline, parameters
+from actors.models.model import Images, ModelInfo
+from actors.models.pictures import Copies, Decoder, to_bytes
+from actors.models.pipelines import load_pipeline
 from actors.models.safety import SafetyChecker
+from actors.models.stopwatch import Stopwatch
 from actors.models.trust import weights_sha256
-from actors.records import Batch, ImageRequest
+from actors.records import Batch, ImageRequest, Prompt
 from actors.settings import ModelSettings
 
+_Made = TypeVar("_Made")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 # Their hints on prompts that were cut, safety checkers and missing torchvision repeat for every batch; what matters of
@@ -52,28 +57,52 @@ class DiffusersModel:
         self._pipeline = place(pipeline, self._device)
         checker = SafetyChecker.taken_from(self._pipeline, required=safety_checker == "required")
         self._checker = None if safety_checker == "off" else checker
-        self._clip_skip = settings.clip_skip or None
-        weighted = settings.prompt_encoding == "weighted"
-        self._conditioning = Conditioning(self._pipeline, self._clip_skip) if weighted else None
-        self._defaults = parameters(type(self._pipeline))
-        self._guidance = guidance_parameter(self._defaults)
+        self._call = Call(self._pipeline, settings)
+        self._watch = Stopwatch(self._device)
+        self._decoder = Decoder(self._pipeline, self._device, lambda: self._watch.begin("decode"))
+        self._time_texts()
+        self._asynchrony = Asynchrony(self._pipeline, self._device)
+        self._copies = Copies(self._device)
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
-        self._prompt_tokens = _prompt_tokens(facts, self._defaults)
-        self._decoded_finite: list[torch.Tensor] = []
-        decoder = getattr(getattr(self._pipeline, "vae", None), "decoder", None)
-        if decoder is not None:
-            decoder.register_forward_hook(self._look_at_decoded)
+        self._prompt_tokens = _prompt_tokens(facts, self._call.defaults)
         self.info = self._describe(facts, threads)
 
     def counted(self, requests: Iterable[ImageRequest]) -> tuple[ImageRequest, ...]:
-        if self._conditioning is None:
+        if not self._call.reads_on:
             return tuple(requests)
-        return tuple(dataclasses.replace(one, chunks=self._conditioning.chunks(one)) for one in requests)
+        return tuple(dataclasses.replace(one, chunks=self._call.chunks(one)) for one in requests)
+
+    def warm_up(self) -> None:
+        if self._device.type != "cuda" or self.info.task != "text-to-image":
+            return
+        info = self.info
+        request = ImageRequest(
+            prompt=Prompt(source_row=0, id="", text=""),
+            image_index=0,
+            lane=0,
+            negative_prompt="",
+            seed=0,
+            seed_rejected=None,
+            width=info.width,
+            height=info.height,
+            num_inference_steps=min(info.num_inference_steps, 2),
+            guidance_scale=info.guidance_scale,
+        )
+        with suppress(OutOfMemory):  # the job may want smaller ones
+            self.generate(Batch((request,), 1))
 
     def generate(self, batch: Batch) -> Images:
+        """All of it: nothing else is on the device."""
+        return self.launch(batch)()
+
+    def launch(self, batch: Batch, ahead: Iterable[ImageRequest] = ()) -> Callable[[], Images]:
         requests = [*batch.requests, *[batch.requests[-1]] * (batch.size - len(batch.requests))]
+        wait = self._guarded(batch, lambda: self._paint(requests, len(batch.requests), ahead))
+        return functools.partial(self._guarded, batch, wait)
+
+    def _guarded(self, batch: Batch, work: Callable[[], _Made]) -> _Made:
         try:
-            return self._paint(requests, wanted=len(batch.requests))
+            return work()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 if "CUDA error" in str(error):
@@ -84,7 +113,7 @@ class DiffusersModel:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        first = requests[0]
+        first = batch.requests[0]
         raise OutOfMemory(
             Problem(
                 "LM1604",
@@ -94,61 +123,58 @@ class DiffusersModel:
         )
 
     @torch.inference_mode()  # a few per cent faster than diffusers' own no_grad where the model is small
-    def _paint(self, requests: Sequence[ImageRequest], wanted: int) -> Images:
-        images, finite = self._pass(requests)
-        pixels = _to_pixels(images)
-        # All of the batch, as it is with the pictures themselves: another size moves scores by a rounding step.
-        scores = self._checker.scores(pixels)[:wanted].tolist() if self._checker else [None] * wanted
-        return Images(
-            pixels=pixels[:wanted],
-            finite=tuple(finite[:wanted].tolist()),
-            nsfw=tuple(None if score is None else score > 0 for score in scores),
-            nsfw_score=tuple(scores),
-            prompt_truncated=self._count_truncated([request.prompt.text for request in requests[:wanted]]),
-        )
+    def _paint(
+        self, requests: Sequence[ImageRequest], wanted: int, ahead: Iterable[ImageRequest]
+    ) -> Callable[[], Images]:
+        """What is returned waits for the device. On a CPU all is done by then, on the thread that computes."""
+        self._watch = watch = Stopwatch(self._device)
+        self._decoder.clear()
+        with self._asynchrony:
+            watch.begin("text")
+            texts = self._call.texts(requests, ahead)
+            watch.begin("denoise")
+            images = self._pipeline(**self._call.arguments(requests, texts)).images
+            copies = self._copies.of(to_bytes(images), self._decoder.finite(images))
+            watch.begin(None)
+        truncated = self._count_truncated([request.prompt.text for request in requests[:wanted]])
 
-    def _pass(self, requests: Sequence[ImageRequest]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images `[n, 3, height, width]`, and which of them are finite."""
-        self._decoded_finite.clear()
-        images = self._pipeline(**self._arguments(requests)).images
-        finite = torch.isfinite(images).flatten(1).all(dim=1)
-        if sum(map(len, self._decoded_finite)) == len(requests):
-            finite &= torch.cat(self._decoded_finite)
-        return images, finite
+        def wait() -> Images:
+            pixels, finite = (copy.numpy() for copy in copies())
+            # All of the batch, as it is with the pictures themselves: another size moves scores by a rounding step.
+            with self._copies.aside():
+                scores = self._checker.scores(pixels)[:wanted].tolist() if self._checker else [None] * wanted
+            return Images(
+                pixels=pixels[:wanted],
+                finite=tuple(finite[:wanted].tolist()),
+                nsfw=tuple(None if score is None else score > 0 for score in scores),
+                nsfw_score=tuple(scores),
+                prompt_truncated=truncated,
+                seconds=watch.seconds(),
+            )
 
-    def _look_at_decoded(self, _module: torch.nn.Module, _inputs: object, decoded: object) -> None:
-        """Infinity has to be looked for here: what the pipeline hands out is cut off at 1, which is white."""
-        if isinstance(decoded, torch.Tensor):
-            self._decoded_finite.append(torch.isfinite(decoded).flatten(1).all(dim=1))
+        if self._device.type == "cpu":
+            done = wait()
+            return lambda: done
+        return wait
 
-    def _arguments(self, requests: Sequence[ImageRequest]) -> dict[str, Any]:
-        """What the pipeline's `__call__` is given: only what its signature knows."""
-        first = requests[0]
-        arguments: dict[str, Any] = {
-            "prompt": [request.prompt.text for request in requests],
-            "height": first.height,
-            "width": first.width,
-            "num_inference_steps": first.num_inference_steps,
-            self._guidance: first.guidance_scale,
-            # Noise from the CPU is the same for every device.
-            "generator": [torch.Generator("cpu").manual_seed(request.seed) for request in requests],
-            "clip_skip": self._clip_skip,
-            "output_type": "pt",
-        }
-        if self._conditioning:
-            del arguments["prompt"], arguments["clip_skip"]
-            arguments |= self._conditioning.arguments(requests)
-        # Batches hold either images with a negative prompt or images without: where there is none, SDXL takes zeros,
-        # which is not what it makes of an empty text.
-        # And true_cfg_scale does nothing where there is none.
-        elif self._guidance == "true_cfg_scale" or any(request.negative_prompt for request in requests):
-            arguments["negative_prompt"] = [request.negative_prompt for request in requests]
-        if first.input_images:
-            arguments |= _input_arguments(requests)
-        return {name: value for name, value in arguments.items() if name in self._defaults}
+    def _time_texts(self) -> None:
+        """Where the pipeline encodes them itself, in the middle of its call."""
+        own = getattr(self._pipeline, "encode_prompt", None)
+        if own is None:
+            return
+
+        @functools.wraps(own)
+        def encode_prompt(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  as the pipeline has it
+            self._watch.begin("text")
+            try:
+                return own(*args, **kwargs)
+            finally:
+                self._watch.begin("denoise")
+
+        self._pipeline.encode_prompt = encode_prompt
 
     def _count_truncated(self, prompts: Sequence[str]) -> tuple[int, ...]:
-        limit = None if self._conditioning else self._prompt_tokens
+        limit = None if self._call.reads_on else self._prompt_tokens
         # No token of ASCII is shorter than a character, so most prompts need no second look.
         if self._tokenizer is None or limit is None or all(len(p) <= limit - 2 and p.isascii() for p in prompts):
             return (0,) * len(prompts)
@@ -156,11 +182,11 @@ class DiffusersModel:
         return tuple(max(0, len(ids) - limit) for ids in tokens)
 
     def _describe(self, facts: ModelFacts, threads: int) -> ModelInfo:
-        defaults = self._defaults
+        defaults, guided = self._call.defaults, self._call.guidance
         noise = defaults.get("noise_level") if facts.noise_level is None else facts.noise_level
         assert facts.folder is not None
-        steps = facts.num_inference_steps or self._defaults.get("num_inference_steps")
-        guidance = facts.guidance_scale if facts.guidance_scale is not None else self._defaults.get(self._guidance)
+        steps = facts.num_inference_steps or defaults.get("num_inference_steps")
+        guidance = facts.guidance_scale if facts.guidance_scale is not None else defaults.get(guided)
         on_gpu = self._device.type == "cuda"
         return ModelInfo(
             model=facts.model,
@@ -186,40 +212,8 @@ class DiffusersModel:
         )
 
 
-def _input_arguments(requests: Sequence[ImageRequest]) -> dict[str, Any]:
-    """Images as Pillow has them, which every pipeline takes the same way: arrays mean other things to some of them."""
-    first, images = requests[0], [request.input_images for request in requests]
-    masks = [picture(one.mask_image) for one in images if one and one.mask_image is not None]
-    depths = [torch.tensor(one.depth_map) for one in images if one and one.depth_map is not None]
-    return {
-        "image": [picture(one.image) for one in images if one],
-        "strength": first.strength,
-        "noise_level": first.noise_level,
-        **({"mask_image": masks} if masks else {}),
-        **({"depth_map": torch.stack(depths)} if depths else {}),
-    }
-
-
-def guidance_parameter(defaults: Mapping[str, Any]) -> str:
-    """What the pipeline calls a job's `guidance_scale`. With Qwen-Image that is `true_cfg_scale`, and its
-    guidance_scale, which has no default, is for distilled models; FLUX has both, and is made for the latter.
-    """
-    is_true = "true_cfg_scale" in defaults and not isinstance(defaults.get("guidance_scale"), (int, float))
-    return "true_cfg_scale" if is_true else "guidance_scale"
-
-
 def _prompt_tokens(facts: ModelFacts, defaults: dict[str, Any]) -> int | None:
     longest = defaults.get("max_sequence_length")
     if facts.prompt_tokens and isinstance(longest, int):
         return min(facts.prompt_tokens, longest)
     return facts.prompt_tokens
-
-
-def _to_pixels(images: torch.Tensor) -> Pixels:
-    """uint8 `[n, height, width, 3]`, the very bytes of diffusers' PIL images, from floats in [0, 1].
-
-    Converted on the device: the one copy to the host is then a quarter of the floats'. What is not finite has no
-    colour and is black here.
-    """
-    scaled = images.float().nan_to_num(0.0, 0.0, 0.0).mul(255).round()
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()

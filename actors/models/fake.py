@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,15 @@ class FakeModel:
     def counted(self, requests: Iterable[ImageRequest]) -> tuple[ImageRequest, ...]:
         return tuple(requests)
 
+    def warm_up(self) -> None:
+        """The first batch takes no longer than any other."""
+
+    def launch(self, batch: Batch, ahead: Iterable[ImageRequest] = ()) -> Callable[[], Images]:
+        images = self.generate(batch)
+        return lambda: images
+
     def generate(self, batch: Batch) -> Images:
+        """All of it, at once."""
         options, requests = self._options, batch.requests
         if options.journal:
             with Path(options.journal).open("a") as journal:

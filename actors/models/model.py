@@ -1,7 +1,7 @@
 """ImageModel: weights in memory, a batch in, images out. Light: whoever only asks about a model loads no torch."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -59,6 +59,8 @@ class Images:
     """By how much it is over what the checker lets pass: flagged above 0."""
     prompt_truncated: tuple[int, ...]
     """Tokens of each prompt that the text encoder did not see."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Of the device, by stage (`text`, `denoise`, `decode`), as far as the model can tell them apart."""
 
 
 class ImageModel(Protocol):
@@ -71,8 +73,13 @@ class ImageModel(Protocol):
         generates."""
         ...
 
-    def generate(self, batch: Batch) -> Images:
-        """Run one forward pass of exactly `batch.size` images.
+    def warm_up(self) -> None:
+        """Do what makes the first batch slower than the others, where that is worth it; before there is any."""
+        ...
+
+    def launch(self, batch: Batch, ahead: Iterable[ImageRequest] = ()) -> Callable[[], Images]:
+        """Give the device one forward pass of exactly `batch.size` images; what is returned waits for them, and may be
+        called by another thread, while the next batch is given. Some of the requests of later batches are `ahead`.
 
         The noise of each image comes from a CPU `torch.Generator` seeded with the request's `seed`, so it does not
         depend on shard, worker, neighbours or device. Raises `OutOfMemory` when the device has no room for the batch;

@@ -35,7 +35,12 @@ class JobFlags:
     image_format: Annotated[
         str | None, typer.Option(help="webp or png (both lossless), or jpeg.", rich_help_panel=_JOB)
     ]
-    sink: Annotated[str | None, typer.Option(help="webdataset (tars), or files (one per image).", rich_help_panel=_JOB)]
+    sink: Annotated[
+        str | None,
+        typer.Option(
+            help="webdataset (tars), parquet (images inside), or files (one per image).", rich_help_panel=_JOB
+        ),
+    ]
     model: Annotated[
         str | None,
         typer.Option(

@@ -74,7 +74,7 @@ def put_status(folder: Path, age=timedelta(0), **changes):
         "eta_seconds": 30.0,
         "workers": 1,
         "workers_wanted": 2,
-        "seconds": {"generate": 90.0, "load": 10.0},
+        "seconds": {"denoise": 90.0, "load": 10.0},
         "started_at": written,
         "updated_at": written,
     }
@@ -247,7 +247,7 @@ def test_status_says_how_far_a_job_is(tmp_path):
     assert said.out.splitlines()[0] == (
         "cats  running: 40/100 images, 2.0 images/s, 30.0 s left, 1 failed, 1 of 2 workers"
     )
-    assert "generate 90%" in said.out
+    assert "denoise 90%" in said.out
     assert said.err == ""
 
 

@@ -63,14 +63,16 @@ def test_the_summary_says_what_the_start_cost():
         "wall": 125.0,
         "rate": 16.0,
         "steady_rate": 20.0,
-        "seconds": {"generate": 90.0, "load": 9.9, "encode_wait": 0.1},
+        "seconds": {"denoise": 90.0, "load": 9.9, "encode_wait": 0.1},
+        "first_image": 12.34,
     }
     assert summary(end).splitlines() == [
         "finished",
         "  in all      1,990 images ok, 10 failed, 0 filtered; 2 files, 1.2 MB",
         "  no image    7 for LM1003, 3 for LM1601",
-        "  this run    2,000 images in 2 min 05 s: 16.0 images/s (20.0 images/s once a worker was ready)",
-        "  workers     generate 90% (1 min 30 s), load 10% (9.9 s)",
+        "  this run    2,000 images in 2 min 05 s: 16.0 images/s (20.0 images/s once a worker was ready); "
+        "the first after 12.3 s",
+        "  workers     denoise 90% (1 min 30 s), load 10% (9.9 s)",
     ]
 
 
@@ -91,7 +93,7 @@ def test_the_summary_of_a_run_that_made_nothing_is_its_message():
         (duration(3600 * 3 + 61), "3 h 01 min"),
         (rate(0.443), "0.44 images/s"),
         (rate(1234.5), "1,234.5 images/s"),
-        (shares({"idle": 0.0}), ""),
+        (shares({"tail": 0.0}), ""),
         (printable("caf\u00e9 \u732b"), "caf\u00e9 \u732b"),
         (printable("a\x1b[2J\nb\u202e\x9b\ud800"), "a\\x1b[2J\\nb\\u202e\\x9b\\ud800"),
     ],

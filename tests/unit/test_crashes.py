@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import crash_points
+from builders import read_rows
 from runners import Job, Runner
 
 pytestmark = pytest.mark.xdist_group("crashes")  # one process: its runner keeps two cores busy
@@ -51,6 +52,19 @@ def test_a_run_that_dies_is_finished_by_the_same_command(runner, tmp_path, undis
         *dead, last = job.made() or [set()]
         assert not dead or not committed & last, "what was committed was made again"
         assert all(len(given & last) <= 2 for given in dead), "a death cost more than two shards"
+
+
+@pytest.mark.parametrize("point", ["writer.member", "writer.finish", "upload.part", "upload.completed"])
+def test_so_is_one_that_stores_images_inside_parquet(runner, tmp_path, undisturbed, point):
+    """Equal pictures in both kinds of file: the points of a writer, of which the second shard dies."""
+    job = Job(tmp_path, sink="parquet")
+    assert runner.do(job.task(point=point, occurrence=5)) == [137]
+
+    assert runner.do(job.task()) == [0]
+
+    job.assert_sound()
+    assert job.pictures() == undisturbed
+    assert all(row["file"].endswith(".parquet") for row in read_rows(job.spec).values() if row["status"] == "ok")
 
 
 @pytest.mark.parametrize(("point", "occurrence"), cases(crash_points.RETRY))

@@ -216,6 +216,18 @@ def test_a_device_that_is_lost_ends_the_process_instead_of_failing_every_later_i
         hook.remove()
 
 
+def test_a_gpu_is_warmed_up_with_one_image_at_the_models_own_size(tiny, monkeypatch):
+    asked = []
+    with monkeypatch.context() as on_gpu:
+        on_gpu.setattr(tiny, "_device", torch.device("cuda"))
+        on_gpu.setattr(tiny, "generate", asked.append)
+        tiny.warm_up()
+    tiny.warm_up()  # a CPU is not
+
+    (batch,) = asked
+    assert tiny.generate(batch).pixels.shape == (1, 64, 64, 3)
+
+
 @pytest.mark.parametrize(("major", "dtype"), [(7, "float32"), (8, "bfloat16")])
 def test_a_gpu_that_only_emulates_bfloat16_gets_float32(monkeypatch, major, dtype):
     properties = type("Properties", (), {"major": major})

@@ -220,7 +220,7 @@ def test_retry_leaves_bad_rows_and_makes_the_others(tmp_path):
 
 @pytest.mark.parametrize("most", [2, 3])
 def test_the_card_names_the_tars_unless_they_are_too_many(tmp_path, monkeypatch, most):
-    monkeypatch.setattr(dataset_card, "MOST_TARS", most)
+    monkeypatch.setattr(dataset_card, "MOST_FILES", most)
     out = Path(finished(tmp_path, 12).output)
     (out / "images/000000000-0123456789ab.tar").touch()  # of a worker that died
     _, front, body = (out / "README.md").read_text().split("---\n", 2)

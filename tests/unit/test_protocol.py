@@ -55,7 +55,7 @@ def assert_whole(world):
             assert sha256(world.store.objects[file.file]).hexdigest() == file.sha256
     assert sorted(seen) == sorted(KEYS)
     assert index.read_totals(world.store) is not None
-    assert set(index.tars(world.store)) == {file.file for header in headers(world) for file in header.files}
+    assert set(index.containers(world.store)) == {file.file for header in headers(world) for file in header.files}
 
 
 class Protocol(RuleBasedStateMachine):

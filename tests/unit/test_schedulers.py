@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from actors.errors import InputError
-from actors.models.diffusion import guidance_parameter
+from actors.models.call import guidance_parameter
 from actors.models.pipelines import parameters
 from actors.models.sampling import set_scheduler
 from actors.models.schedulers import SCHEDULERS

@@ -358,5 +358,5 @@ def test_a_batch_past_its_deadline_ends_the_process_and_says_where_it_was(tmp_pa
 
     assert child.returncode == 1
     assert "Timeout" in child.stderr
-    assert "in generate" in child.stderr
+    assert "in launch" in child.stderr
     assert key(2) in child.stdout.splitlines()[-1]

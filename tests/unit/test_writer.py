@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors import parquet_sink
 from actors import writer as writer_module
 from actors.encoding import decode
 from actors.errors import Problem, StorageError
@@ -31,6 +32,7 @@ from servers.store import place_on
 SHARD = Shard(42, 0, 0, 1000)
 STEM = "images/000000042-attempt1"
 TAR = f"{STEM}.tar"
+PARQUET = f"{STEM}.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +97,13 @@ def test_loose_files_are_one_object_each(executor):
         assert (file.rows, file.bytes) == (1, len(data))
 
 
+@pytest.mark.parametrize("sink", ["webdataset", "parquet"])
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), workers=st.integers(1, 4), sizes=st.lists(st.integers(1, 300), max_size=12))
-def test_equal_samples_give_equal_tars_whatever_the_threads_do(seed, workers, sizes):
+def test_equal_samples_give_equal_files_whatever_the_threads_do(sink, seed, workers, sizes):
     def make(dawdle):
         bucket = MemoryBucket(before_write=dawdle)
-        with ThreadPoolExecutor(workers) as pool, open_writer(bucket, pool, backlog_bytes=300_000) as writer:
+        with ThreadPoolExecutor(workers) as pool, open_writer(bucket, pool, sink=sink, backlog_bytes=300_000) as writer:
             for number, size in enumerate(sizes):
                 writer.add(a_row(number, attempt=random.random()), an_image(number, size))
                 writer.add_row({"key": f"failed-{number}", "status": "failed"})
@@ -122,7 +125,7 @@ def test_rows_without_an_image_keep_their_place(executor):
     assert files[0].rows == 2
 
 
-@pytest.mark.parametrize("sink", ["webdataset", "files"])
+@pytest.mark.parametrize("sink", ["webdataset", "files", "parquet"])
 def test_a_shard_without_images_writes_nothing(executor, sink):
     bucket = MemoryBucket()
     with open_writer(bucket, executor, sink=sink) as writer:
@@ -161,9 +164,15 @@ def test_an_exception_in_the_middle_leaves_no_tar(executor):
     assert bucket.objects == {}
 
 
-@pytest.mark.parametrize("sink", ["webdataset", "files"])
+@pytest.fixture
+def small_groups(monkeypatch):
+    """Of Parquet: each image is stored once it comes, as in a tar."""
+    monkeypatch.setattr(parquet_sink, "GROUP_BYTES", 1)
+
+
+@pytest.mark.parametrize("sink", ["webdataset", "files", "parquet"])
 @pytest.mark.parametrize("broken_at", [1, 20, 30])
-def test_a_storage_error_fails_the_shard(executor, sink, broken_at):
+def test_a_storage_error_fails_the_shard(executor, small_groups, sink, broken_at):
     writes = 0
 
     def break_down(key, size):
@@ -175,7 +184,7 @@ def test_a_storage_error_fails_the_shard(executor, sink, broken_at):
     bucket = MemoryBucket(before_write=break_down)
     with pytest.raises(StorageError, match="the store is gone"):
         write(bucket, executor, 30, size=300, sink=sink)
-    assert TAR not in bucket.objects
+    assert not {TAR, PARQUET} & bucket.objects.keys()
 
 
 def test_adding_to_a_broken_store_does_not_wait_for_ever(executor):
@@ -187,8 +196,8 @@ def test_adding_to_a_broken_store_does_not_wait_for_ever(executor):
         write(bucket, executor, 100_000, size=64, backlog_bytes=1_000_000)
 
 
-@pytest.mark.parametrize("sink", ["webdataset", "files"])
-def test_a_store_that_stands_still_holds_the_model_back(executor, sink):
+@pytest.mark.parametrize("sink", ["webdataset", "files", "parquet"])
+def test_a_store_that_stands_still_holds_the_model_back(executor, small_groups, sink):
     """With room for ten images, `add` stands still soon after, and goes on when the store does."""
     gate = threading.Event()
     bucket = MemoryBucket(before_write=lambda key, size: gate.wait())
@@ -241,8 +250,8 @@ def test_natural_pixels_come_back_from_a_view_of_a_batch(executor):
         assert np.array_equal(decode(image), pixels)
 
 
-@pytest.mark.parametrize(("sink", "size"), [("webdataset", 1800), ("files", 8)])
-def test_to_abort_takes_seconds_also_when_the_store_is_away(executor, monkeypatch, caplog, sink, size):
+@pytest.mark.parametrize(("sink", "size"), [("webdataset", 1800), ("files", 8), ("parquet", 1800)])
+def test_to_abort_takes_seconds_also_when_the_store_is_away(executor, monkeypatch, caplog, small_groups, sink, size):
     """The tar is larger than a part, so that an upload has begun; the files are being put."""
     with start_moto() as server:
         bucket = open_bucket(place_on(server, server.endpoint, monkeypatch).url)
