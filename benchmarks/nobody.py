@@ -81,7 +81,7 @@ def make_report(shard: Shard) -> ShardReport:
         failed=0,
         filtered=0,
         batch_size=1,
-        seconds={"generate": 0.1},
+        seconds={"denoise": 0.1},
     )
 
 
@@ -90,6 +90,7 @@ class InstantPool:
 
     def __init__(self, early: int) -> None:
         """`early`: after how many shards memory is looked at."""
+        self.spent: Counter[str] = Counter()
         self.early_mib = 0.0
         self._early = early
         self._made = 0
