@@ -97,6 +97,7 @@ class InstantPool:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._template = make_report(Shard(0, 0, 0, 1))
         self._started = 0
+        self.spent: Counter[str] = Counter()
 
     def start(self, recipe: LaneRecipe, left_out: Collection[str]) -> str:
         name = f"{self._started}"

@@ -116,7 +116,7 @@ def command_lines_killed(folder: Path, _: Place, output: str | None, random: Ran
 
 def fleet_machines_killed(folder: Path, _: Place, output: str | None, __: Random) -> Told:
     """A submitted job: one of three machines vanishes, another one joins."""
-    return _machines_lost(folder, output, ["killed"] * KILLS, images=1600)
+    return _machines_lost(folder, output, ["killed"] * KILLS, images=1300)
 
 
 def fleet_machines_drained(folder: Path, _: Place, output: str | None, __: Random) -> Told:
