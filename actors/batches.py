@@ -4,7 +4,7 @@ Another batch size moves most images by a rounding step, while neighbours and po
 an image is always computed in a batch of the size that it had in the plain plan: filled up where others were left out.
 """
 
-from collections.abc import Container, Sequence, Set
+from collections.abc import Callable, Container, Sequence, Set
 from itertools import groupby
 
 from actors.records import Batch, ImageRequest
@@ -12,11 +12,14 @@ from actors.records import Batch, ImageRequest
 
 def plan_batches(
     requests: Sequence[ImageRequest],
-    batch_size: int,
+    batch_size: int | Callable[[ImageRequest], int],
     alone: Container[str] = frozenset(),
     only: Set[str] | None = None,
+    *,
+    filled: bool = False,
 ) -> list[Batch]:
-    """Batches of at most `batch_size`, largest images first: if the device is too small, that shows at once.
+    """Batches of at most `batch_size`, which may be asked for one request of each kind; largest images first: if the
+    device is too small, that shows at once. `filled` has the last of a kind be as large as the others.
 
     Images whose keys are in `alone` come before all others, each in a batch of its own: one that ends the process then
     costs the least. With `only`, other images are left out.
@@ -25,13 +28,15 @@ def plan_batches(
     rest: list[Batch] = []
     for _, members in groupby(sorted(requests, key=_sameness), key=_sameness):
         group = list(members)
-        for start in range(0, len(group), batch_size):
-            chunk = group[start : start + batch_size]
+        most = batch_size if isinstance(batch_size, int) else batch_size(group[0])
+        for start in range(0, len(group), most):
+            chunk = group[start : start + most]
+            size = most if filled else len(chunk)
             wanted = [request for request in chunk if only is None or request.key in only]
-            first += [Batch((request,), len(chunk)) for request in wanted if request.key in alone]
+            first += [Batch((request,), size) for request in wanted if request.key in alone]
             together = tuple(request for request in wanted if request.key not in alone)
             if together:
-                rest.append(Batch(together, len(chunk)))
+                rest.append(Batch(together, size))
     return first + rest
 
 

@@ -1,17 +1,12 @@
 """Checkup: what a machine has to offer a job, and whether it reaches the job's store: facts, for others to judge."""
 
-import os
 import platform
-import shutil
 import socket
-import subprocess
-import sys
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
-from pathlib import Path
 
+from actors import machine
 from actors.errors import LightmillError, NotFound, Problem
 from actors.settings import StorageSettings
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
@@ -19,17 +14,6 @@ from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
 LIBRARIES = ("ray", "torch", "diffusers", "transformers")
 TRACES = "leases/probe-checkup-"
 """Where what is written to find out whether one may write lies; whoever asked for the checkup removes it."""
-GPU_FIELDS = "name,memory.total"
-GPU_SECONDS = 20
-MEBIBYTE = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """One of the machine's."""
-
-    name: str
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +24,7 @@ class Checkup:
     python: str
     versions: dict[str, str]
     """Of what is installed, library by library."""
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[machine.Gpu, ...]
     disk_free: int
     """Bytes, where weights are kept."""
     clock_ahead: float | None
@@ -55,9 +39,9 @@ def check_up(output: str, storage: StorageSettings, beacon: str) -> Checkup:
     return Checkup(
         host=socket.gethostname(),
         python=platform.python_version(),
-        versions=_versions(),
-        gpus=tuple(_gpus()),
-        disk_free=_disk_free(),
+        versions={name: found for name in LIBRARIES if (found := machine.version(name))},
+        gpus=tuple(machine.gpus()),
+        disk_free=machine.disk_free(machine.weights_folder()),
         clock_ahead=ahead,
         problems=problems,
     )
@@ -78,33 +62,3 @@ def _meet(output: str, storage: StorageSettings, beacon: str) -> tuple[float | N
     except LightmillError as error:
         return ahead, error.problems
     return ahead, ()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for library in LIBRARIES:
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _gpus() -> list[Gpu]:
-    """As NVIDIA's own tool lists them: no library is loaded, and no memory of theirs is taken for it."""
-    if sys.platform != "linux" or not shutil.which("nvidia-smi"):
-        return []
-    command = ["nvidia-smi", f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader,nounits"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GPU_SECONDS).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    lines = [line.rpartition(",") for line in said.splitlines() if line.strip()]
-    return [Gpu(name.strip(), int(float(memory)) * MEBIBYTE) for name, _, memory in lines]
-
-
-def _disk_free() -> int:
-    folder = Path(os.environ.get("HF_HOME") or Path.home() / ".cache")
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

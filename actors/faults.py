@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, get_args, get_origin
 
 import yaml
@@ -48,7 +49,7 @@ class Document:
             return Problem(self.unknown_key, f'unknown key "{name}"', where=where, help=action)
         if detail["type"] == "missing":
             return Problem(self.wrong_value, f"{name} is missing", where=where, help=f"add {loc[-1]}")
-        value, action = _shown(detail), self._action(loc)
+        value, action = _shown(detail), _misread(detail) or self._action(loc)
         return Problem(self.wrong_value, self._message(name, detail), where=where, value=value, help=action)
 
     def _message(self, name: str, detail: ErrorDetails) -> str:
@@ -94,6 +95,15 @@ def not_yaml(error: yaml.YAMLError, path: str) -> tuple[str, str]:
     mark = getattr(error, "problem_mark", None)
     where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
     return getattr(error, "problem", None) or str(error), where
+
+
+def _misread(detail: ErrorDetails) -> str:
+    """What is to be done about a word that YAML has taken for something else."""
+    if detail["type"] not in ("string_type", "literal_error"):
+        return ""
+    if isinstance(detail["input"], bool):
+        return "YAML reads a bare yes, no, on or off as true or false: write another word, or put it in quotes"
+    return "put it in quotes" if isinstance(detail["input"], int | float | date) else ""
 
 
 def _name(loc: Loc) -> str:

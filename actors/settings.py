@@ -1,8 +1,8 @@
 """The parts of a job file that workers read. Validated once, frozen, and the same everywhere after that."""
 
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from actors.models.kinds import Task, Tier
 from actors.models.schedulers import scheduler_name
@@ -31,6 +31,8 @@ UNKNOWN = "unknown"
 """The tier, and the licence, of a model without a card."""
 MAX_SIDE = 4096
 """Pixels. Above it the attention of a UNet at one image needs more memory than any GPU has."""
+
+MAX_BATCH = 1024
 
 
 class Settings(BaseModel):
@@ -83,7 +85,44 @@ def _by_name(value: object) -> object:
     return {"model": value} if isinstance(value, str) else value
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[WeightsSettings, BeforeValidator(_by_name)]
+
+
+class CacheSettings(Settings):
+    """What is computed in one step and used again in others."""
+
+    kind: Literal["deepcache", "taylorseer", "first_block"]
+    interval: Annotated[int, Field(ge=2, le=50)] | None = None
+    """Every so manieth step is computed whole. Left out: 3. `first_block` has none."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of `first_block` alone: how far its first block may be off for the others to be left out. Left out: 0.05."""
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        mine, other = ("threshold", "interval") if self.kind == "first_block" else ("interval", "threshold")
+        if getattr(self, other) is not None:
+            raise ValueError(f"without {other}: {self.kind} has none")
+        if getattr(self, mine) is None:
+            object.__setattr__(self, mine, {"threshold": 0.05, "interval": 3}[mine])
+        return self
+
+
+class ShortcutSettings(Settings):
+    """What makes other pictures faster. All are off, and stand in the recipe of each row where they are not."""
+
+    cache: CacheSettings | None = None
+    guidance_interval: tuple[Share, Share] | None = None
+    """Guidance from this share of the steps to that one, and none before and after."""
+    quantization: Literal["int8"] | None = None
+    """Weights and what they are multiplied with, in the blocks of the part that denoises."""
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _has_a_length(cls, said: tuple[float, float] | None) -> tuple[float, float] | None:
+        if said and not said[0] < said[1]:
+            raise ValueError("a share of the steps and a later one, such as [0.2, 0.8]")
+        return said
 
 
 class ModelSettings(WeightsSettings):
@@ -117,14 +156,26 @@ class ModelSettings(WeightsSettings):
     width: Annotated[int, Field(ge=8, le=MAX_SIDE, multiple_of=8)] | None = None
     negative_prompt: str | None = None
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    """Left out: bfloat16 on a GPU that has it, float32 elsewhere."""
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Images in one forward pass. Equal batch sizes give equal bytes."""
+    """Left out: what `actors.models.accelerator` thinks best."""
+    compile: bool = False
+    """Whether the blocks of the part that denoises are compiled before anything is made."""
+    batch_size: int | Literal["auto"] = 8
+    """Images in one forward pass, up to `MAX_BATCH`. Equal batch sizes give equal bytes. `auto`: what the device is
+    fastest with, see `actors/batch_sizes.py`."""
+    shortcuts: ShortcutSettings = ShortcutSettings()
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of one worker's arithmetic. Equal numbers give equal bytes. Left out: chosen once, and recorded."""
     workers: WorkerSettings = WorkerSettings()
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
     """May be a fraction. Left out: 1 where the cluster has GPUs, else 0."""
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _is_batch_size(cls, said: object) -> object:
+        number = int(said) if isinstance(said, str) and said.isdecimal() else said
+        if number != "auto" and not (type(number) is int and 1 <= number <= MAX_BATCH):
+            raise ValueError(f"a number from 1 to {MAX_BATCH}, or auto")
+        return number
 
     @field_validator("scheduler")
     @classmethod

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from actors import crash
+from actors.batch_sizes import BatchSizes
 from actors.batches import plan_batches
 from actors.clock import Clock
 from actors.device import Device
@@ -33,6 +34,7 @@ from actors.tables.columns import use_columns
 from actors.tables.prompt_filter import PromptFilter
 from actors.tables.reader import TableReader
 from actors.tables.references import References
+from actors.warmup import warm_up
 from actors.writer import ShardWriter
 
 _log = logging.getLogger(__name__)
@@ -65,6 +67,9 @@ class Worker:
         references = References(recipe.table.uri, recipe.inputs.allow, recipe.inputs.folder)
         files = InputFiles(references, self._bucket, recipe.storage, self._is_wanted)
         self._inputs = InputReader(files, self._device.info)
+        self._sizes = BatchSizes(recipe.model, self._device, self._inputs)
+        if recipe.model.compile:
+            warm_up(self._device, self._sizes, self._clock)
         self._carried = _carried(recipe)
         self._reader = _reader(recipe, references)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
@@ -156,7 +161,11 @@ class Worker:
         self, order: ShardOrder, assignment: Assignment, rows: SampleRows, writer: ShardWriter
     ) -> Generation:
         batches = plan_batches(
-            assignment.requests, self._recipe.model.batch_size, alone=order.alone, only=assignment.wanted
+            assignment.requests,
+            self._sizes.of,
+            alone=order.alone,
+            only=assignment.wanted,
+            filled=self._recipe.model.compile,
         )
         generation = Generation(self._recipe, self._device, batches, order.alone, self._inputs, rows, writer)
         for refusal in assignment.refused:

@@ -36,7 +36,11 @@ IN_A_URL = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
 class AlreadySubmitted(RunError):
-    """The job is under way on this cluster, or was for this slot."""
+    """The job is under way on this cluster, under this id."""
+
+    def __init__(self, problem: Problem, id: str) -> None:  # noqa: A002 - as everybody calls it
+        super().__init__(problem)
+        self.id = id
 
 
 class Submission(Settings):
@@ -67,19 +71,17 @@ def submit(
     say: Say,
     *,
     variables: Mapping[str, str] | None = None,
-    slot: str | None = None,
 ) -> Submission:
     """Send the job to the cluster, which goes on with it by itself. Nothing is kept on this machine.
 
-    `variables` are set in the environment of the driver and its workers, for all to read. A `slot` is a planned time,
-    or any other word that is good once: a second submission for it is refused, whatever became of the first.
+    `variables` are set in the environment of the driver and its workers, for all to read.
 
     Raises `AlreadySubmitted`; `InputError` for what a cluster could not read, `UsageError` for variables that look
     like secrets; `ClusterError` and `StorageError` as either refuses.
     """
     refuse_at_home(order.spec, variables or {})
     spec = at_the_store(order.spec.model_copy(update={"output": absolute(order.spec.output)}))
-    job = next_id(spec, head.jobs(), head.address.url, slot)
+    job = next_id(spec, head.jobs(), head.address.url)
     if is_here(spec.prompts):
         _refuse_bad(spec, order.check)
     with tempfile.TemporaryDirectory(prefix="lightmill-parcel-") as folder:
@@ -103,7 +105,7 @@ def send(head: Head, job: str, order: RunOrder, parcel: Path, variables: Mapping
     try:
         head.submit(job, ENTRYPOINT, parcel, about, {**STOP_SECONDS, **variables})
     except IdTaken:
-        raise AlreadySubmitted(_taken(spec, job, head.address.url)) from None
+        raise AlreadySubmitted(_taken(spec, job, head.address.url), job) from None
 
 
 def write_start(parcel: Path, order: Order) -> None:
@@ -112,17 +114,13 @@ def write_start(parcel: Path, order: Order) -> None:
     (parcel / "driver.sh").write_text(resources.files("cluster").joinpath("driver.sh").read_text())
 
 
-def next_id(spec: JobSpec, jobs: list[SubmittedJob], url: str, slot: str | None = None) -> str:
+def next_id(spec: JobSpec, jobs: list[SubmittedJob], url: str) -> str:
     """The id of the next attempt, which whoever submits the job at the same moment arrives at as well: of those, the
     cluster takes one."""
     stem = f"lightmill-{spec.name}-{hashlib.sha256(spec.output.encode()).hexdigest()[:8]}"
-    if slot is not None:
-        if any(job.id == f"{stem}-{slot}" for job in jobs):
-            raise AlreadySubmitted(_taken(spec, f"{stem}-{slot}", url))
-        return f"{stem}-{slot}"
     running = [job for job in jobs if job.output == spec.output and not job.is_over]
     if running:
-        raise AlreadySubmitted(_taken(spec, running[-1].id, url))
+        raise AlreadySubmitted(_taken(spec, running[-1].id, url), running[-1].id)
     attempts = [int(tail) for job in jobs if (tail := job.id.removeprefix(f"{stem}-")).isdecimal()]
     return f"{stem}-{max(attempts, default=0) + 1}"
 

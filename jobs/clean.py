@@ -33,7 +33,7 @@ def find_leftovers(bucket: Bucket, manifest: Manifest, older_than: timedelta = O
     """Files of attempts that were not committed or have been replaced, old leases, and uploads nobody will finish."""
     before = bucket.now() - older_than
     yield from _orphans(bucket, before)
-    yield from _old_leases(bucket, before)
+    yield from old_leases(bucket, before)
     yield from _unused_prompts(bucket, manifest, before)
     for upload in bucket.pending_uploads():
         if upload.initiated < before:
@@ -62,6 +62,14 @@ def unreferenced(infos: Iterable[ObjectInfo], header: ShardHeader | None) -> lis
     return [info for info in infos if info.key not in named]
 
 
+def old_leases(bucket: Bucket, before: datetime) -> Iterator[Leftover]:
+    """Those of earlier runs."""
+    *_, newest = (None, *list_claims(bucket))  # it says which epoch is the next, and is never removed
+    for info in bucket.list("leases/"):
+        if info.modified < before and info.key != (newest.key if newest else None):
+            yield Leftover(info.key, info.size, "the lease of an earlier run")
+
+
 def _orphans(bucket: Bucket, before: datetime) -> Iterator[Leftover]:
     for shard_name, infos in data_files(bucket):
         old = [info for info in infos if info.modified < before]
@@ -74,13 +82,6 @@ def _header(bucket: Bucket, shard_name: str) -> ShardHeader | None:
         return metadata.read_header(bucket.get(f"metadata/{shard_name}.parquet"))
     except NotFound:
         return None
-
-
-def _old_leases(bucket: Bucket, before: datetime) -> Iterator[Leftover]:
-    *_, newest = (None, *list_claims(bucket))  # it says which epoch is the next, and is never removed
-    for info in bucket.list("leases/"):
-        if info.modified < before and info.key != (newest.key if newest else None):
-            yield Leftover(info.key, info.size, "the lease of an earlier run")
 
 
 def _unused_prompts(bucket: Bucket, manifest: Manifest, before: datetime) -> Iterator[Leftover]:

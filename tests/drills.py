@@ -4,22 +4,18 @@ Each takes a job that has not begun and returns once it is finished, so that the
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from random import Random
-from typing import Literal
 
-from mill import GONE_S, PAINTER, RUN_S, START_S, Job, Run
+from mill import GONE_S, RUN_S, START_S, Job, Run
 from processes import wait_until
 from servers.faultproxy import FaultProxy, Rule
-from servers.raycluster import RayCluster, RayNode
 from servers.server import S3Server
 
 EXPIRY_S = 33
 """After the last renewal of a lease: it lasts 30 s, and clocks may differ by 2."""
-NOTICE_S = 60
-"""Before a machine is taken away."""
 OFTEN = 4
 """More than the three attempts that botocore makes."""
 
@@ -87,35 +83,6 @@ def kill_store(job: Job, server: S3Server, times: int, random: Random, longest_s
             time.sleep(random.uniform(0, longest_s))
             server.start_gateway()
         run.end()
-
-
-def lose_machines(job: Job, cluster: RayCluster, losses: Iterable[Literal["drained", "killed"]]) -> list[float]:
-    """Two machines are at work at a time. Again and again the older one is taken away, with a notice or without, and
-    one that has just joined takes its place: after how many seconds it is at work."""
-    seconds = []
-    with ExitStack() as stack:
-        machines = [stack.enter_context(cluster.node()) for _ in range(2)]
-        run = stack.enter_context(job.start("--address", cluster.address, env=cluster.environment))
-        for loss in losses:
-            wait_until(lambda: all(paints(job, machine) for machine in machines), START_S, f"two machines: {run.child}")
-            lost = machines.pop(0)
-            machines.append(stack.enter_context(cluster.node()))
-            began = time.monotonic()
-            if loss == "drained":
-                lost.drain(NOTICE_S)
-            else:
-                lost.kill()
-            wait_until(lambda: paints(job, machines[-1]), START_S, f"its successor: {run.child}")
-            seconds.append(time.monotonic() - began)
-            assert run.child.stderr.count(" is taken away in ") + run.child.stderr.count(" died with ") == len(seconds)
-        run.end()
-    return seconds
-
-
-def paints(job: Job, machine: RayNode) -> bool:
-    """Whether a worker on this machine has begun an image."""
-    pids = {process.pid for process in machine.child.descendants(PAINTER)}
-    return any(pid in pids for _, pid in job.painted())
 
 
 def freeze_workers(job: Job) -> int:

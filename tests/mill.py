@@ -10,6 +10,7 @@ import psutil
 import yaml
 
 from actors.settings import ModelSettings
+from actors.storage.opening import open_bucket
 from cluster.jobfile import load_job
 from jobs.spec import JobSpec
 from processes import Child, lightmill, wait_until
@@ -49,6 +50,20 @@ class Job:
             return []
         lines = self.journal.read_text().rpartition("\n")[0].splitlines()
         return [(key, int(pid)) for key, pid in (line.split() for line in lines)]
+
+    def of_slot(self, slot: str) -> "Job":
+        """What a slot has made of a job whose output has `{slot}`."""
+        document = yaml.safe_load(self.file.read_text())
+        file = self.file.with_name(f"{slot}.yaml")
+        file.write_text(yaml.safe_dump({**document, "output": document["output"].replace("{slot}", slot)}))
+        return Job(file, self.journal)
+
+    def as_uploaded(self) -> "Job":
+        """The job with the table that a cluster was given: that is the one that it is held to."""
+        document = yaml.safe_load(self.file.read_text())
+        manifest = json.loads(open_bucket(self.output).get("manifest.json"))
+        self.file.write_text(yaml.safe_dump({**document, "prompts": manifest["spec"]["prompts"]}))
+        return self
 
     def made_again(self) -> int:
         """Shards that were begun once more, counted for each time."""

@@ -8,16 +8,22 @@ import diffusers
 import torch
 
 from actors.errors import InputError, Problem
+from actors.models.card import ModelCard
 
 DEVICE_LOST = 70
 """Exit status of a worker whose device can no longer be used (`EX_SOFTWARE` of sysexits.h)."""
 
 
-def best_dtype(device: torch.device) -> str:
-    """What a job that names no `dtype` gets."""
+def best_dtype(device: torch.device, card: ModelCard | None = None) -> str:
+    """What a job that names no `dtype` gets: half as many bits as it can without other pictures."""
+    if device.type != "cuda":
+        return "float32"
     # GPUs before Ampere only emulate it, many times slower; by default torch calls that support, too.
-    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if has_it else "float32"
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bfloat16"
+    # Its numbers end at 65,504, which some models overflow: black pictures.
+    is_safe = card is not None and card.dtype is not None and card.dtype.float16
+    return "float16" if is_safe else "float32"
 
 
 def place(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> diffusers.DiffusionPipeline:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from actors.errors import InputError, Problem
+from actors.models.folder import read_json
 from actors.models.trust import has_pickles, verify, weights_sha256
 from actors.models.weights import arrive
 from actors.settings import LoraSettings, ModelSettings, TextualInversionSettings, WeightsSettings
@@ -51,12 +52,13 @@ def _identity(settings: WeightsSettings) -> dict[str, Any]:
 
 
 def _vae(pipeline: diffusers.DiffusionPipeline, path: Path, dtype: torch.dtype) -> torch.nn.Module:
-    own = type(pipeline.vae)
     if path.is_file():
         # Built as the model's own, since a file of numbers does not say how.
         return _vae_from_file(pipeline, path, dtype)
     folder = path / "vae" if (path / "vae" / "config.json").is_file() else path
-    loaded: torch.nn.Module = own.from_pretrained(
+    is_tiny = read_json(folder / "config.json").get("_class_name") == "AutoencoderTiny"
+    vae_class = diffusers.AutoencoderTiny if is_tiny else type(pipeline.vae)
+    loaded: torch.nn.Module = vae_class.from_pretrained(
         str(folder), local_files_only=True, use_safetensors=_use_safetensors(path), dtype=dtype
     )
     return loaded

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import gc
+import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -16,13 +17,16 @@ from actors.errors import OutOfMemory, Problem
 from actors.models.accelerator import best_dtype, is_out_of_memory, lose_device, place
 from actors.models.asynchrony import Asynchrony
 from actors.models.call import Call
+from actors.models.compilation import compile_blocks
 from actors.models.facts import ModelFacts
 from actors.models.model import Images, ModelInfo
 from actors.models.pictures import Copies, Decoder, to_bytes
 from actors.models.pipelines import load_pipeline
 from actors.models.safety import SafetyChecker
+from actors.models.shortcuts import Shortcuts
 from actors.models.stopwatch import Stopwatch
 from actors.models.trust import weights_sha256
+from actors.models.tuning import tune
 from actors.records import Batch, ImageRequest, Prompt
 from actors.settings import ModelSettings
 
@@ -52,9 +56,15 @@ class DiffusersModel:
     ) -> None:
         torch.set_num_threads(threads)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._dtype = settings.dtype or best_dtype(self._device)
-        pipeline, self._recipe = load_pipeline(facts, settings, DTYPES[self._dtype])
+        self._dtype = settings.dtype or best_dtype(self._device, facts.card)
+        pipeline, recipe = load_pipeline(facts, settings, DTYPES[self._dtype])
         self._pipeline = place(pipeline, self._device)
+        recipe |= tune(self._pipeline, self._device)
+        self._shortcuts = Shortcuts(self._pipeline, settings.shortcuts)
+        recipe |= self._shortcuts.recipe
+        recipe |= compile_blocks(self._pipeline) if settings.compile else {}
+        self._recipe = json.dumps(recipe, sort_keys=True) if recipe else None
+        self._is_compiled = settings.compile  # for a batch of the job's own size, by `actors.warmup`
         checker = SafetyChecker.taken_from(self._pipeline, required=safety_checker == "required")
         self._checker = None if safety_checker == "off" else checker
         self._call = Call(self._pipeline, settings)
@@ -73,7 +83,7 @@ class DiffusersModel:
         return tuple(dataclasses.replace(one, chunks=self._call.chunks(one)) for one in requests)
 
     def warm_up(self) -> None:
-        if self._device.type != "cuda" or self.info.task != "text-to-image":
+        if self._is_compiled or self._device.type != "cuda" or self.info.task != "text-to-image":
             return
         info = self.info
         request = ImageRequest(
@@ -133,6 +143,7 @@ class DiffusersModel:
             watch.begin("text")
             texts = self._call.texts(requests, ahead)
             watch.begin("denoise")
+            self._shortcuts.begin(requests)
             images = self._pipeline(**self._call.arguments(requests, texts)).images
             copies = self._copies.of(to_bytes(images), self._decoder.finite(images))
             watch.begin(None)

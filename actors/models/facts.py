@@ -14,6 +14,7 @@ from actors.models.fake import FakeOptions
 from actors.models.folder import native_size, read_index, refuse_gaps, widest_tokenizer
 from actors.models.hub import is_on_hub
 from actors.models.kinds import Task
+from actors.models.offers import refuse_shortcuts
 from actors.models.prompt_encodings import refuse_weights
 from actors.models.registry import FindCard, find_card
 from actors.models.tasks import UPSCALE, class_for, own_task, refuse_idle
@@ -69,7 +70,8 @@ def describe_model(settings: ModelSettings, find: FindCard = find_card) -> Model
 
     Raises `InputError`: LM1201 it is not there, LM1204 its weights are pickles, LM1206 it does not do the task, or
     lacks a part, LM1207 it wants to run code of its own, LM1208 its card cannot be used, LM1221 a checkpoint
-    does not say what it is, LM1210 the job sets what means nothing to the task, LM1222 or what such a model cannot do.
+    does not say what it is, LM1210 the job sets what means nothing to the task, LM1222, LM1225 or
+    what such a model cannot do.
     """
     model = settings.model
     if model.partition(":")[0] == "fake":
@@ -206,6 +208,7 @@ def _as_set(facts: ModelFacts, settings: ModelSettings) -> ModelFacts:
     """The facts, with what the job says in place of the model's own defaults."""
     refuse_idle(settings, facts.task)
     refuse_weights(settings, facts.pipeline, with_card(settings, facts.card).clip_skip)
+    refuse_shortcuts(settings, class_for(settings.model, facts.pipeline, facts.task))
     guidance, negative = settings.guidance_scale, settings.negative_prompt
     return dataclasses.replace(
         facts,

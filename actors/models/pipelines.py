@@ -1,7 +1,6 @@
 """Pipelines: from files to a pipeline of diffusers, with whatever a job puts into it."""
 
 import inspect
-import json
 import pickle
 import tempfile
 from collections.abc import Iterator
@@ -24,8 +23,8 @@ from actors.settings import ModelSettings
 
 def load_pipeline(
     facts: ModelFacts, settings: ModelSettings, dtype: torch.dtype
-) -> tuple[diffusers.DiffusionPipeline, str | None]:
-    """The pipeline on the CPU, and what of it is not the model's own: the row's `recipe`, as JSON.
+) -> tuple[diffusers.DiffusionPipeline, dict[str, Any]]:
+    """The pipeline on the CPU, and what of it is not the model's own, for the recipe.
 
     Raises `InputError`: LM1206 diffusers cannot load it, LM1220 the weights are others than the job names, LM1222
     something does not go with this model.
@@ -46,7 +45,7 @@ def load_pipeline(
         **additions.add(pipeline, settings, dtype),
         **sampling.set_scheduler(pipeline, settings.scheduler),
     }
-    return pipeline, json.dumps(recipe, sort_keys=True) if recipe else None
+    return pipeline, recipe
 
 
 def parameters(pipeline_class: type[diffusers.DiffusionPipeline]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class JobFlags:
     height: Annotated[int | None, typer.Option(help="Pixels.", rich_help_panel=_MODEL)]
     width: Annotated[int | None, typer.Option(help="Pixels.", rich_help_panel=_MODEL)]
     negative_prompt: Annotated[str | None, typer.Option(rich_help_panel=_MODEL)]
-    batch_size: Annotated[int | None, typer.Option(help="Images in one forward pass.", rich_help_panel=_MODEL)]
+    batch_size: Annotated[str | None, typer.Option(help="Images in one forward pass, or auto.", rich_help_panel=_MODEL)]
     workers: Annotated[int | None, typer.Option(help="Left out: one per GPU, one on a CPU.", rich_help_panel=_MODEL)]
 
 

@@ -1,7 +1,5 @@
 """Commands about a job that runs elsewhere: `attach`, `logs`, `stop` and `list`."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time
@@ -12,7 +10,7 @@ import typer
 
 from actors.errors import ClusterError, InputError
 from cluster.cli.app import INTERRUPTED, app, emit, say, show, talk, tell
-from cluster.cli.connection import Address, Ca, Found, Header, Insecure, Where, connect, find
+from cluster.cli.connection import Connection, Found, Where, find, takes_connection
 from cluster.cli.output import nothing_here
 
 if TYPE_CHECKING:
@@ -24,36 +22,32 @@ LOOK_SECONDS = 2.0
 
 
 @app.command(epilog="Example: lightmill attach s3://datasets/cats-v1")
+@takes_connection
 def attach(
     where: Where,
-    address: Address = None,
-    header: Header = None,
-    ca: Ca = None,
-    insecure_http: Insecure = False,
+    connection: Connection,
     as_json: AsJson = False,
 ) -> None:
     """Follow a run to its end, and exit as it does. Ctrl-C leaves it to itself."""
-    found = find(where, address, header, ca, insecure_http)
+    found = find(where, connection)
     if found.id is None:
         _require_a_job(found)
     raise typer.Exit(follow(found, with_log=True, as_json=as_json))
 
 
 @app.command(epilog="Example: lightmill logs s3://datasets/cats-v1 --follow")
+@takes_connection
 def logs(
     where: Where,
+    connection: Connection,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
     role: Annotated[str, typer.Option(help="driver, or the begin of a worker's name. Left out: all.")] = "",
-    address: Address = None,
-    header: Header = None,
-    ca: Ca = None,
-    insecure_http: Insecure = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """What driver and workers have written, read from the output. Before there is any, what the cluster has of it."""
     from cluster.journal import Journal
 
-    found = find(where, address, header, ca, insecure_http)
+    found = find(where, connection)
     journal = Journal(found.bucket, role)
     any_yet, last = False, not follow
     while True:
@@ -69,24 +63,22 @@ def logs(
 
 
 @app.command(epilog="Example: lightmill stop s3://datasets/cats-v1")
+@takes_connection
 def stop(
     where: Where,
-    address: Address = None,
-    header: Header = None,
-    ca: Ca = None,
-    insecure_http: Insecure = False,
+    connection: Connection,
     as_json: AsJson = False,
 ) -> None:
     """End a run in an orderly way: what is begun is made and committed, and the same job goes on from there."""
     from cluster.watch import driving
     from jobs.stop import ask_to_stop
 
-    found = find(where, address, header, ca, insecure_http)
+    found = find(where, connection)
     token = driving(found.bucket)
     if token is not None:
         ask_to_stop(found.bucket, token)
         say("asked to stop after the batches that run; Ctrl-C does not take that back")
-    elif waiting := _waiting(found, address, header, ca, insecure_http):
+    elif waiting := _waiting(found, connection):
         head, job = waiting
         head.stop(job.id)
         say(f"{job.id} has not begun yet, and is taken back")
@@ -103,18 +95,16 @@ def stop(
 
 
 @app.command("list", epilog="Example: lightmill list --address http://127.0.0.1:8265")
+@takes_connection
 def list_(
+    connection: Connection,
     output: Annotated[str | None, typer.Argument(metavar="[OUT]", help="Only those of this output.")] = None,
-    address: Address = None,
-    header: Header = None,
-    ca: Ca = None,
-    insecure_http: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
     """List the jobs that were submitted to a cluster. Of an output alone, `status` asks no cluster."""
     from actors.storage.opening import absolute
 
-    head = connect(address, header, ca, insecure_http)
+    head = connection.head()
     jobs = [job for job in head.jobs() if output is None or job.output == absolute(output)]
     if as_json:
         emit({"address": head.address.url, "jobs": [_about(job) for job in jobs]})
@@ -139,7 +129,7 @@ def follow(found: Found, *, about: Mapping[str, Any] | None = None, with_log: bo
     return end.exit_code
 
 
-def _outcome(found: Found, *, with_log: bool = False) -> End:
+def _outcome(found: Found, *, with_log: bool = False) -> "End":
     from cluster.follow import follower
     from cluster.watch import Watch
 
@@ -164,12 +154,10 @@ def _is_over(found: Found) -> bool:
     return status is not None and status.state in OVER and is_of(status, found.id, asked=found.head is not None)
 
 
-def _waiting(
-    found: Found, address: str | None, header: list[str] | None, ca: str | None, insecure: bool
-) -> tuple[Head, SubmittedJob] | None:
+def _waiting(found: Found, connection: Connection) -> "tuple[Head, SubmittedJob] | None":
     """A job of this output that a cluster has, with no driver at work yet."""
     try:
-        head = found.head or connect(address, header, ca, insecure)
+        head = found.head or connection.head()
         jobs = [job for job in head.jobs() if job.output == found.bucket.url and not job.is_over]
     except ClusterError as error:
         say(f"whether a cluster has it waiting cannot be told: {error.problems[0].message}")
@@ -195,7 +183,7 @@ def _print_the_clusters(found: Found) -> None:
     tell(found.head.log(found.id).splitlines())
 
 
-def _about(job: SubmittedJob) -> dict[str, Any]:
+def _about(job: "SubmittedJob") -> dict[str, Any]:
     return {
         "id": job.id,
         "state": _state(job),
@@ -206,13 +194,13 @@ def _about(job: SubmittedJob) -> dict[str, Any]:
     }
 
 
-def _rows(jobs: list[SubmittedJob]) -> Iterator[str]:
+def _rows(jobs: "list[SubmittedJob]") -> Iterator[str]:
     for job in jobs:
         begun = f"{job.submitted_at:%Y-%m-%d %H:%M:%S}" if job.submitted_at else "-"
         yield f"{job.id}  {_state(job)}  {begun}  {job.output}"
 
 
-def _state(job: SubmittedJob) -> str:
+def _state(job: "SubmittedJob") -> str:
     """In the words of `status`, as far as a cluster knows."""
     if job.state == "STOPPED" or job.exit_code in (130, 143):
         return "stopped"

@@ -8,7 +8,7 @@ import typer
 
 from actors.errors import InputError, Problem, RunError
 from cluster.cli.app import app, emit, say, show, talk, tell
-from cluster.cli.connection import Address, Ca, Header, Insecure, Where, find
+from cluster.cli.connection import Connection, Where, find, takes_connection
 from cluster.cli.output import Output, manifest_of, nothing_here
 from cluster.words import count, duration, shares, size
 
@@ -25,19 +25,17 @@ WATCH_SECONDS = 2.0
 
 
 @app.command(epilog="Example: lightmill status s3://datasets/cats-v1 --watch")
+@takes_connection
 def status(
     where: Where,
+    connection: Connection,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until the run is over.")] = False,
-    address: Address = None,
-    header: Header = None,
-    ca: Ca = None,
-    insecure_http: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
     """How far a job is, read from its output: no cluster needs to be alive."""
     from cluster.watch import silence
 
-    bucket = find(where, address, header, ca, insecure_http).bucket
+    bucket = find(where, connection).bucket
     found = _watch(bucket) if watch else _status(bucket)
     silent = silence(bucket, found)
     if as_json:

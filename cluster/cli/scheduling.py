@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from actors.errors import InputError, Problem, UsageError
+from actors.errors import InputError, Problem
 from cluster.cli.app import Options, app, emit, say, tell
+from cluster.cli.kubernetes import Image, Namespace, Secret, place_of
 from cluster.words import count
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ Address = Annotated[
 ]
 To = Annotated[Literal["cron", "systemd", "cronjob", "rayjob", "raycronjob"], typer.Option(help="What minds the time.")]
 Installed = Annotated[Literal["cron", "systemd", "cronjob", "raycronjob"], typer.Option(help="What minds the time.")]
-Image = Annotated[str | None, typer.Option(help="For Kubernetes: that of docker/Dockerfile, from your registry.")]
-Secret = Annotated[str | None, typer.Option(help="For Kubernetes: name of a Secret with the store's credentials.")]
-Namespace = Annotated[str | None, typer.Option(help="For Kubernetes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on standard output.")]
 
 
@@ -198,10 +196,7 @@ def _text(one: "Schedule", to: "Kind", image: str | None, secret: str | None, na
         return crontab.render(one)
     if to == "systemd":
         return systemd.render(one)
-    if image is None:
-        action = "--image REGISTRY/lightmill:TAG, made from docker/Dockerfile"
-        raise UsageError(Problem("LM1103", "Kubernetes needs an image", help=action))
-    return manifest.render(one, to, manifest.Place(image=image, secret=secret, namespace=namespace))
+    return manifest.render(one, to, place_of(image, secret, namespace))
 
 
 def _maker(address: str | None) -> "Callable[[JobSpec], int]":
@@ -217,11 +212,15 @@ def _maker(address: str | None) -> "Callable[[JobSpec], int]":
     def there(spec: "JobSpec") -> int:
         from actors.storage.opening import open_bucket
         from cluster import submission
-        from cluster.cli.connection import Found, connect
+        from cluster.cli.connection import Connection, Found
 
-        head = connect(address, None, None, insecure=False)
-        sent = submission.submit(RunOrder(spec=spec, debug=Options.debug, commit=commit()), head, say)
-        say(f"submitted as {sent.id}")
-        return following.follow(Found(open_bucket(sent.output, spec.storage), sent.id, head), as_json=False)
+        head = Connection(address).head()
+        try:
+            job = submission.submit(RunOrder(spec=spec, debug=Options.debug, commit=commit()), head, say).id
+            say(f"submitted as {job}")
+        except submission.AlreadySubmitted as error:  # by a call of which nobody is left to follow it
+            job = error.id
+            say(f"submitted already, as {job}")
+        return following.follow(Found(open_bucket(spec.output, spec.storage), job, head), as_json=False)
 
     return there if address and "://" in address else here

@@ -8,9 +8,10 @@ import typer
 from actors.errors import ClusterError, Problem, StorageError, UsageError
 from cluster.checkout import commit
 from cluster.cli.app import Options, emit, say, show, tell
-from cluster.cli.connection import Address, Ca, Found, Header, Insecure, connect
+from cluster.cli.connection import Connection, Found, takes_connection
 from cluster.cli.flags import job_command
 from cluster.cli.following import follow
+from cluster.cli.kubernetes import Image, Namespace, Secret, place_of
 
 if TYPE_CHECKING:
     from cluster.head import Head
@@ -21,13 +22,11 @@ _HELP = "Set NAME=VALUE for the driver and its workers, for all to read. Repeata
 
 
 @job_command(epilog="Example: lightmill submit job.yaml --address http://127.0.0.1:8265")
+@takes_connection
 def submit(  # noqa: PLR0913 - flags
     spec: "JobSpec",
     *,
-    address: Address = None,
-    header: Header = None,
-    ca: Ca = None,
-    insecure_http: Insecure = False,
+    connection: Connection,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end, and exit as it does.")] = False,
     preflight: Annotated[
         bool, typer.Option("--preflight", help="Send nothing: only ask whether the cluster can do it.")
@@ -38,16 +37,30 @@ def submit(  # noqa: PLR0913 - flags
         typer.Option(help="Rows checked beforehand; auto: all up to a million, a sample above."),
     ] = "auto",
     frozen: Annotated[bool, typer.Option("--frozen", help="Refuse models whose revision is not a commit.")] = False,
+    render: Annotated[
+        bool,
+        typer.Option(
+            "--render", help="Send nothing: write a RayJob of Kubernetes that runs it.", rich_help_panel="Kubernetes"
+        ),
+    ] = False,
+    image: Image = None,
+    secret: Secret = None,
+    namespace: Namespace = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON on standard output.")] = False,
 ) -> None:
     """Send the job to a Ray cluster and leave it there. Resuming is the same command again."""
     from actors.storage.opening import open_bucket
     from cluster import submission
+    from cluster.kubernetes import one_run
     from jobs.order import RunOrder
 
+    if render:
+        _refuse_beside_render(address=connection.address, wait=wait, preflight=preflight, env=env, json=as_json)
+        tell(one_run.render(spec, place_of(image, secret, namespace), _run_flags(check, frozen=frozen)).splitlines())
+        return
     variables = dict(_pair(entry) for entry in env or ())
     submission.refuse_at_home(spec, variables)
-    head = connect(address, header, ca, insecure_http)
+    head = connection.head()
     if preflight:
         raise typer.Exit(_ask(spec, head, as_json=as_json))
     order = RunOrder(spec=spec, check=check, frozen=frozen, debug=Options.debug, commit=commit())
@@ -62,6 +75,17 @@ def submit(  # noqa: PLR0913 - flags
     else:
         tell([sent.id])
     say(f"\nnext:\n  lightmill attach {sent.output}\n  lightmill stop {sent.output}")
+
+
+def _refuse_beside_render(**flags: object) -> None:
+    """Nobody is asked or sent anything."""
+    if given := [f"--{name}" for name, value in flags.items() if value]:
+        said = f"--render sends nothing, so {' and '.join(given)} would be without effect"
+        raise UsageError(Problem("LM1103", said, help="leave out the one or the other"))
+
+
+def _run_flags(check: str, *, frozen: bool) -> list[str]:
+    return [*(["--check", check] if check != "auto" else []), *(["--frozen"] if frozen else [])]
 
 
 def _ask(spec: "JobSpec", head: "Head", *, as_json: bool) -> int:

@@ -3,8 +3,6 @@
 import os
 import platform
 import re
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from importlib import metadata
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from actors import machine
 from actors.errors import Problem
 from cluster.doctor.findings import Fact, Finding
 from cluster.words import count, size
@@ -24,8 +23,6 @@ SMALLEST_DISK = 10e9
 """Bytes. Weights of one model with what they are unpacked to, and Ray's logs."""
 SHARED_MEMORY = 128 * 1024**2
 """Bytes that a run's object store wants. Docker gives 64 MiB; Ray then goes to the disk, and says so in a log alone."""
-NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader,nounits")
-MIB = 1024**2
 
 
 def examine() -> Iterator[Finding]:
@@ -34,11 +31,11 @@ def examine() -> Iterator[Finding]:
     yield from _libraries()
     yield from _gpus()
     yield from _room("memory", _free_memory(), SMALLEST_MEMORY, "LM1844", "end what else runs here")
-    for name, place in (("temporary files", Path(tempfile.gettempdir())), ("models", _cache())):
-        free = shutil.disk_usage(_existing(place)).free
+    for name, place in (("temporary files", Path(tempfile.gettempdir())), ("models", machine.weights_folder())):
+        free = machine.disk_free(place)
         yield from _room(f"disk of {name}", free, SMALLEST_DISK, "LM1845", f"make room on the disk of {place}")
     if (shared := Path("/dev/shm")).is_dir():  # noqa: S108 - where Linux has it
-        free = shutil.disk_usage(shared).free
+        free = machine.disk_free(shared)
         action = "start the container with --shm-size=1g"
         yield from _room("shared memory", free, SHARED_MEMORY, "LM1846", action)
 
@@ -49,7 +46,7 @@ def _libraries() -> Iterator[Finding]:
         of_workers = requirement.marker is not None
         if requirement.marker and not requirement.marker.evaluate({"extra": "worker"}):
             continue
-        found = _version(requirement.name)
+        found = machine.version(requirement.name)
         if found is None:
             absent.append(requirement.name)
         elif not requirement.specifier.contains(found, prereleases=True):
@@ -59,7 +56,7 @@ def _libraries() -> Iterator[Finding]:
         if found is None and not of_workers:
             yield Problem("LM1842", f"{requirement.name} is not installed", help=f"pip install '{requirement}'")
     for name in SHOWN:
-        if (found := _version(name)) is not None:
+        if (found := machine.version(name)) is not None:
             yield Fact(name, found)
     if absent:
         what = "this machine can submit jobs, and make no images itself: not installed are " + ", ".join(absent)
@@ -67,26 +64,16 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _gpus() -> Iterator[Finding]:
-    gpus = _nvidia()
+    gpus = machine.gpus()
     if not gpus:
         yield Fact("GPU", "none")
         return
-    for name, total, free, driver in gpus:
-        room = f"{size(int(free) * MIB)} of {size(int(total) * MIB)} free"
-        yield Fact("GPU", f"{name}, {room}, driver {driver}")
-    torch = _version("torch")
+    for gpu in gpus:
+        yield Fact("GPU", f"{gpu.name}, {size(gpu.bytes_free)} of {size(gpu.bytes)} free, driver {gpu.driver}")
+    torch = machine.version("torch")
     if torch and "+cpu" in torch:
         what = f"torch {torch} is built for CPUs alone: {count(len(gpus), 'GPU')} would stand idle"
         yield Problem("LM1843", what, help="pip install --force-reinstall torch, from the index for your CUDA")
-
-
-def _nvidia() -> list[list[str]]:
-    """Name, memory in MiB, free memory in MiB and driver of each GPU."""
-    if not shutil.which(NVIDIA_SMI[0]):
-        return []
-    found = subprocess.run(NVIDIA_SMI, capture_output=True, text=True, check=False, timeout=30)
-    rows = [re.split(r",\s*", line.strip()) for line in found.stdout.splitlines()] if found.returncode == 0 else []
-    return [row for row in rows if len(row) == 4 and row[1].isdigit() and row[2].isdigit()]
 
 
 def _room(what: str, free: float, needed: float, code: str, action: str) -> Iterator[Finding]:
@@ -100,27 +87,10 @@ def _free_memory() -> float:
     """Of the machine, or of the container that this is in, whichever is less."""
     lines = Path("/proc/meminfo").read_text()
     found = re.search(r"^MemAvailable:\s+(\d+) kB", lines, re.MULTILINE)
-    machine = int(found[1]) * 1024 if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    whole = int(found[1]) * 1024 if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     group = Path("/sys/fs/cgroup")
     try:
         most, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
     except OSError:
-        return machine
-    return machine if most == "max" else min(machine, int(most) - int(used))
-
-
-def _cache() -> Path:
-    """Where the weights of models are put."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("HF_HOME") or home / "huggingface")
-
-
-def _existing(path: Path) -> Path:
-    return path if path.exists() else _existing(path.parent)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+        return whole
+    return whole if most == "max" else min(whole, int(most) - int(used))

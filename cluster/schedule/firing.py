@@ -53,6 +53,7 @@ def fire(schedule: Schedule, which: str, make: Make, say: Say, now: datetime | N
                 ledger.note(slot, outcomes[-1], lease.require)
                 if outcomes[-1]["exit_code"] in INTERRUPTED:
                     break
+            ledger.sweep(lease.require)
     if not outcomes:
         following = f"the next is {next(timetable.after(now)):%Y-%m-%d %H:%M %Z}"
         say(f"{asked} is done: nothing was started" if asked else f"no slot of {schedule.name} is due; {following}")

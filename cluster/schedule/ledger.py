@@ -6,12 +6,13 @@ slots of the schedule, and nobody else does.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from actors.errors import InputError, NotFound, Problem, TooManyFailures
+from actors.errors import InputError, NotFound, Problem, StorageError, TooManyFailures
 from actors.records import SCHEMA_VERSION
 from actors.settings import StorageSettings
 from actors.storage.bucket import Bucket, Fence
@@ -19,6 +20,7 @@ from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
 from actors.storage.probe import StoreClass, probe
 from cluster.schedule.slot import TEMPLATES, Slot, has_template
 from cluster.schedule.timetable import Timetable
+from jobs.clean import OLD, old_leases, remove
 
 KEY = "schedule.json"
 DONE = frozenset({0, TooManyFailures.exit_code})
@@ -72,6 +74,12 @@ class Ledger:
         if outcome["exit_code"] in DONE:
             body = {"schema_version": SCHEMA_VERSION, **outcome}
             self.bucket.put(f"slots/{slot.key}.json", json.dumps(body).encode(), fence=fence)
+
+    def sweep(self, fence: Fence) -> None:
+        """Remove the leases of slots that were over a day ago; each has left one. Who may not delete keeps them."""
+        with suppress(StorageError):
+            for leftover in old_leases(self.bucket, self.bucket.now() - OLD):
+                remove(self.bucket, leftover, fence)
 
     def _noted(self) -> Beginning | None:
         try:

@@ -7,7 +7,7 @@ import pytest
 
 from actors.storage.opening import open_bucket
 from checker import check
-from drills import lose_machines, paints
+from fleet import lose_machines, paints
 from jobs.metrics import COUNTERS, GAUGES
 from jobs.nodes import LEFT_OUT
 from jobs.status import Status
@@ -31,7 +31,9 @@ def cluster(tmp_path_factory) -> RayCluster:
 def test_machines_that_are_drained_or_die_cost_little_and_others_take_their_place(cluster, tmp_path):
     job = make_job(tmp_path, CATS, model="fake:pace=0.15", gpus_per_worker=1)
     losses = ["drained", "killed"] * 2
-    lose_machines(job, cluster, losses)
+    address = ("--address", cluster.address)
+    with cluster.node() as one, cluster.node() as two, job.start(*address, env=cluster.environment) as run:
+        lose_machines(run, cluster, [one, two], losses)
     check(job)
     assert job.made_again() <= 2 * losses.count("killed")
 

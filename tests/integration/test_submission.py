@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import requests
-import yaml
 
 from actors.storage.opening import open_bucket
 from checker import check
@@ -78,9 +77,9 @@ class Laptop:
             assert child.wait(RUN_S) == status, f"{child}\n{child.stdout}"
         return child
 
-    def job(self, rows: list = CATS, *, place: str = "job", **fields: object) -> Job:
-        """A job on this laptop whose output is on the store. The table is a file here."""
-        return make_job(self.folder / place, rows, output=f"s3://{self.moto.create_bucket()}/cats", **fields)
+    def job(self, rows: list = CATS, *, place: str = "cats", **fields: object) -> Job:
+        """A job on this laptop whose output is a place on the store. The table is a file here."""
+        return make_job(self.folder / "job", rows, output=f"s3://{self.moto.create_bucket()}/{place}", **fields)
 
     @property
     def bearer(self) -> dict[str, str]:
@@ -104,14 +103,6 @@ def laptop(cluster, moto_server, tmp_path, monkeypatch) -> Laptop:
     for name, value in moto_server.environment(moto_server.endpoint).items():
         monkeypatch.setenv(name, value)  # for the tests' own look at the store
     return Laptop(cluster, moto_server, tmp_path)
-
-
-def as_uploaded(job: Job) -> Job:
-    """The job with the table that the cluster was given: that is the one that it is held to."""
-    document = yaml.safe_load(job.file.read_text())
-    manifest = json.loads(open_bucket(job.output).get("manifest.json"))
-    job.file.write_text(yaml.safe_dump({**document, "prompts": manifest["spec"]["prompts"]}))
-    return job
 
 
 def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
@@ -147,7 +138,7 @@ def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
     assert [(one["id"], one["state"]) for one in listed] == [(first, "stopped"), (f"{first[:-1]}2", "finished")]
     said = laptop.say("logs", job.output).stdout
     assert re.search(r"  worker-\S+  INFO  ", said)
-    check(as_uploaded(job))
+    check(job.as_uploaded())
 
 
 def test_twenty_at_once_are_one_run_which_ray_stops_as_orderly_as_we(laptop):
@@ -168,6 +159,26 @@ def test_twenty_at_once_are_one_run_which_ray_stops_as_orderly_as_we(laptop):
     stopped = laptop.say("attach", sent, *laptop.here, status=143)
     assert "stopped; `lightmill submit` with the same job makes what is missing" in stopped.stderr
     assert job.made_again() == 0
+
+
+def test_a_slot_of_a_schedule_is_submitted_once_and_followed(laptop):
+    """Also by a second call, where the first one's machine went down while the cluster was at work."""
+    job = laptop.job(CATS[:40], place="cats/{slot}", model="fake:pace=0.5")
+    slot = ("--name", "nightly", "--cron", "0 2 * * *", "--slot", "2026-11-27T02:00")
+    words = ("schedule", "run", job.file, *slot, *laptop.here, "--json")
+    with laptop.run(*words) as first:
+        sent = first.wait_for_line("submitted as ", START_S).rpartition(" ")[2]
+        wait_until(job.painted, START_S, "an image")
+        first.kill()
+    again = laptop.say(*words)
+    assert f"submitted already, as {sent}" in again.stderr
+    (outcome,) = json.loads(again.stdout)["slots"]
+    assert (outcome["slot"], outcome["exit_code"]) == ("20261127T0200Z", 0)
+    assert json.loads(laptop.say(*words).stdout)["slots"] == []
+    made = job.of_slot(outcome["slot"])
+    listed = json.loads(laptop.say("list", made.output, *laptop.here, "--json").stdout)["jobs"]
+    assert [(one["id"], one["state"]) for one in listed] == [(sent, "finished")]
+    check(made.as_uploaded())
 
 
 def test_it_ends_as_the_run_does(laptop):

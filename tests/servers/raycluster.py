@@ -13,6 +13,12 @@ from processes import Child, command_line
 from servers.ports import free_ports
 
 START_S = 180
+BRISK = {
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""That a machine is gone is found in 2 s, and not in 18."""
 RAY = Path(sys.executable).with_name("ray")
 
 
@@ -70,21 +76,25 @@ class RayNode:
 
 @contextmanager
 def ray_cluster(
-    folder: Path, *, gpus: int = 0, cpus: int = 4, jobs: bool = False, env: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    gpus: int = 0,
+    cpus: int = 4,
+    jobs: bool = False,
+    health: Mapping[str, str] = BRISK,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[RayCluster]:
     """Started in the foreground, and ended with everything below it. Nothing is left in the home folder.
 
-    With `jobs` it takes submissions. `env` is what its nodes have, and its clients have not.
+    With `jobs` it takes submissions. `health` says how it looks after its nodes; `env` is what its nodes have, and its
+    clients have not.
     """
     environment = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if cpus else "1",  # 0: no machine may join
-        # That a machine is gone is found in 2 s, and not in 18.
-        "RAY_health_check_initial_delay_ms": "0",
-        "RAY_health_check_period_ms": "500",
-        "RAY_health_check_failure_threshold": "3",
+        **health,
     }
     port, metrics_port, jobs_port, agent_port = free_ports(4)
     command = [RAY, "start", "--head", "--block", f"--port={port}"]

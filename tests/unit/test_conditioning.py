@@ -132,8 +132,8 @@ def test_prompts_of_any_length_are_painted_once_and_no_neighbour_changes_a_byte(
     texts = ["a red fox", LONG, "(a whale:1.3)", LONG + LONG, "", LONG]
     requests = model.counted([make_request(text, seed=row, row=row) for row, text in enumerate(texts)])
     batches = plan_batches(requests, len(texts))
-    painted, one_pass = [], model._pass
-    monkeypatch.setattr(model, "_pass", lambda requests: painted.append(len(requests)) or one_pass(requests))
+    painted, own = [], model._paint
+    monkeypatch.setattr(model, "_paint", lambda requests, *more: painted.append(len(requests)) or own(requests, *more))
 
     together = [(batch, model.generate(batch).pixels) for batch in batches]
 
@@ -150,7 +150,7 @@ def test_chunks_are_counted_as_they_are_encoded(folders, name):
     for text in (*NASTY, LONG, LONG + LONG, "(a red fox:0.5)" * 40):
         for request in (make_request(text), make_request(negative=text)):
             encoded = (
-                model._conditioning._embedded(said, negative)[0]
+                model._call._conditioning._embedded(said, negative)[0]
                 for said, negative in ((request.prompt.text, False), (request.negative_prompt, True))
             )
             assert model.counted([request])[0].chunks == max(map(len, encoded)), text
@@ -159,7 +159,7 @@ def test_chunks_are_counted_as_they_are_encoded(folders, name):
 def test_lengths_are_counted_while_the_device_encodes(tiny):
     """A tokenizer that two threads use at a time raises `Already borrowed`."""
     with ThreadPoolExecutor(2) as pool:
-        encoding = pool.submit(lambda: [tiny._conditioning._embed(f"{LONG} {n}", False) for n in range(40)])
+        encoding = pool.submit(lambda: [tiny._call._conditioning._embed(f"{LONG} {n}", False) for n in range(40)])
         counting = pool.submit(lambda: tiny.counted([make_request(f"{LONG} {n}") for n in range(200)]))
         assert (len(encoding.result()), len(counting.result())) == (40, 200)
 

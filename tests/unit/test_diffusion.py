@@ -11,6 +11,7 @@ from actors.errors import InputError, OutOfMemory
 from actors.metadata import read_metadata
 from actors.models.accelerator import DEVICE_LOST, best_dtype
 from actors.models.loading import load_model
+from actors.models.registry import find_card
 from actors.models.tiny import save_tiny, tiny_folder
 from actors.models.trust import weights_sha256
 from actors.settings import ModelSettings
@@ -228,16 +229,25 @@ def test_a_gpu_is_warmed_up_with_one_image_at_the_models_own_size(tiny, monkeypa
     assert tiny.generate(batch).pixels.shape == (1, 64, 64, 3)
 
 
-@pytest.mark.parametrize(("major", "dtype"), [(7, "float32"), (8, "bfloat16")])
-def test_a_gpu_that_only_emulates_bfloat16_gets_float32(monkeypatch, major, dtype):
+@pytest.mark.parametrize(
+    ("major", "model", "dtype"),
+    [
+        (8, "stable-diffusion-2-1", "bfloat16"),
+        (7, "stable-diffusion-1-5", "float16"),
+        (7, "stable-diffusion-2-1", "float32"),  # its card knows of black pictures
+        (7, None, "float32"),
+    ],
+)
+def test_a_gpu_gets_the_fastest_numbers_that_give_the_same_pictures(monkeypatch, major, model, dtype):
     properties = type("Properties", (), {"major": major})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True, raising=False)
+    card = find_card(model) if model else None
 
-    assert best_dtype(torch.device("cuda")) == dtype
-    assert best_dtype(torch.device("cpu")) == "float32"
+    assert best_dtype(torch.device("cuda"), card) == dtype
+    assert best_dtype(torch.device("cpu"), card) == "float32"
 
 
 @pytest.mark.parametrize("part", ["text_encoder/model", "unet/diffusion_pytorch_model"])

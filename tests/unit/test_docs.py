@@ -20,12 +20,14 @@ from actors.models.registry import load_card
 from actors.records import SAMPLE_SCHEMA
 from actors.settings import (
     UNKNOWN,
+    CacheSettings,
     CheckSettings,
     EncodingSettings,
     FilterSettings,
     InputSettings,
     ModelSettings,
     PolicySettings,
+    ShortcutSettings,
     StorageSettings,
     WeightsSettings,
     WorkerSettings,
@@ -43,6 +45,8 @@ SECTIONS = {
     "The job": JobSpec,
     "A model": ModelSettings,
     "Additions": WeightsSettings,
+    "Shortcuts": ShortcutSettings,
+    "Caches": CacheSettings,
     "Workers": WorkerSettings,
     "Encoding": EncodingSettings,
     "Checks": CheckSettings,

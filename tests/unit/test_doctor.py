@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from actors import machine as this_machine
 from actors.errors import ClusterError, Problem, StorageError
 from actors.storage import rights
 from actors.storage.opening import open_bucket
@@ -34,17 +35,17 @@ def test_this_machine():
 
 
 def test_a_library_that_is_too_old_is_a_fault(monkeypatch):
-    version = machine._version
-    monkeypatch.setattr(machine, "_version", lambda name: "2.0.0" if name == "ray" else version(name))
+    version = this_machine.version
+    monkeypatch.setattr(this_machine, "version", lambda name: "2.0.0" if name == "ray" else version(name))
     said = lightmill("doctor")
     assert (said.status, said.codes[0]) == (1, "LM1842")
     assert "help: pip install 'ray>=2.54'" in said.err
 
 
 def test_a_laptop_is_told_that_it_makes_no_images(monkeypatch):
-    version = machine._version
+    version = this_machine.version
     gone = ("torch", "diffusers")
-    monkeypatch.setattr(machine, "_version", lambda name: None if name in gone else version(name))
+    monkeypatch.setattr(this_machine, "version", lambda name: None if name in gone else version(name))
     said = lightmill("doctor")
     assert (said.status, said.codes[0]) == (0, "LM1841")
     assert "diffusers, torch" in said.err
@@ -55,8 +56,8 @@ def test_gpus_are_listed_and_a_torch_without_cuda_is_a_fault(monkeypatch, tmp_pa
     script.write_text("#!/bin/sh\necho 'NVIDIA L4, 23034, 22565, 570.86.15'\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    version = machine._version
-    monkeypatch.setattr(machine, "_version", lambda name: "2.13.0+cpu" if name == "torch" else version(name))
+    version = this_machine.version
+    monkeypatch.setattr(this_machine, "version", lambda name: "2.13.0+cpu" if name == "torch" else version(name))
     findings = list(machine._gpus())
     assert findings[0].value == "NVIDIA L4, 23.7 GB of 24.2 GB free, driver 570.86.15"
     assert codes(findings) == ["LM1843"]
@@ -64,7 +65,9 @@ def test_gpus_are_listed_and_a_torch_without_cuda_is_a_fault(monkeypatch, tmp_pa
 
 @pytest.mark.parametrize(("free", "expected"), [(1e9, ["LM1845"] * 2 + ["LM1846"]), (1e12, [])])
 def test_a_full_disk_is_said(monkeypatch, free, expected):
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: SimpleNamespace(free=free if free > 1e9 else 1e7))
+    monkeypatch.setattr(
+        this_machine.shutil, "disk_usage", lambda path: SimpleNamespace(free=free if free > 1e9 else 1e7)
+    )
     found = [code for code in codes(machine.examine()) if code in ("LM1845", "LM1846")]
     assert found == expected
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from cluster.schedule import manifest
+from cluster.kubernetes.pods import USER
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker" / "Dockerfile").read_text()
@@ -72,9 +72,9 @@ def test_its_ray_is_that_of_the_cluster_file():
 
 
 def test_it_runs_as_the_user_that_the_manifests_name():
-    assert of("USER") == [f"{manifest.USER}:{manifest.USER}"]
-    assert f"--uid {manifest.USER} " in "\n".join(of("RUN"))
-    assert instructions().index(["USER", f"{manifest.USER}:{manifest.USER}"]) > max(
+    assert of("USER") == [f"{USER}:{USER}"]
+    assert f"--uid {USER} " in "\n".join(of("RUN"))
+    assert instructions().index(["USER", f"{USER}:{USER}"]) > max(
         number for number, (word, _) in enumerate(instructions()) if word == "RUN"
     )
 

@@ -137,6 +137,21 @@ def test_a_wrong_value_is_named_with_its_line(job, text, message):
     assert problem.where == f"{path}:1"
 
 
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("checks: {blank: no}", "YAML reads a bare yes, no, on or off as true or false"),
+        ("name: off", "YAML reads a bare yes, no, on or off as true or false"),
+        ("name: 2026", "put it in quotes"),
+        ("name: 2026-11-28", "put it in quotes"),
+        ("name: [a]", "correct name"),
+    ],
+)
+def test_a_word_that_yaml_takes_for_something_else_belongs_in_quotes(job, text, action):
+    (problem,) = refusal(job(JOB + text + "\n"))
+    assert (problem.code, problem.help.partition(":")[0]) == ("LM1102", action)
+
+
 def test_a_missing_field_is_named(job):
     (problem,) = refusal(job(JOB.replace("prompts: prompts.csv\n", "")))
     assert (problem.code, problem.message) == ("LM1102", "prompts is missing")

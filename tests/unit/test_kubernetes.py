@@ -1,6 +1,7 @@
 """Manifests: core objects against Kubernetes' own schemas, KubeRay's against typed models, and what pods may do."""
 
 import json
+import re
 import shlex
 
 import kubernetes_validate
@@ -8,8 +9,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from cluster.schedule import kuberay
-from cluster.schedule.kuberay import RayCronJob, RayJob
+from cluster.jobfile import load_job
+from cluster.kubernetes import kuberay
+from cluster.kubernetes.kuberay import RayCronJob, RayJob
 from cluster.schedule.schedule import read_marks
 from commands import lightmill
 
@@ -150,6 +152,76 @@ def test_what_cannot_run_there_is_refused(tmp_path, changes, code):
 def test_without_an_image_there_is_no_manifest(job):
     said = lightmill("schedule", "render", job, *WORDS, "--to", "cronjob")
     assert (said.status, said.codes) == (2, ["LM1103"])
+
+
+@pytest.mark.parametrize(("to", "most"), [("rayjob", 37), ("raycronjob", 26), ("cronjob", 40)])
+def test_a_name_has_room_for_what_kuberay_adds(job, to, most):
+    words = ("schedule", "render", job, "--cron", "0 2 * * *", "--to", to, "--image", "x:1")
+    assert lightmill(*words, "--name", "n" * most).status == 0
+    assert lightmill(*words, "--name", "n" * (most + 1)).codes == ["LM1707"]
+
+
+SUBMIT = ("submit", "--render", "--image", "registry.example/lightmill:1")
+
+
+def submitted(tmp_path, *flags, **changes):
+    """The words of `submit --render` for a job, and its two documents."""
+    path = tmp_path / "job.yaml"
+    path.write_text(json.dumps({**SPEC, "output": "s3://datasets/cats", "name": "Cats_v1." + 40 * "x", **changes}))
+    said = lightmill(*SUBMIT, path, *flags)
+    assert said.status == 0, said.err
+    return list(yaml.safe_load_all(said.out))
+
+
+def test_one_run_is_rendered_as_the_job_would_be_submitted(tmp_path, monkeypatch):
+    """With what file, environment and flags say, and the store that this machine knows."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://store.example")
+    monkeypatch.setenv("LIGHTMILL_SHARD_SIZE", "50")
+    flags = ("--seed", "3", "--frozen", "--check", "none", "--secret", "store", "--namespace", "images")
+    config, runs = submitted(tmp_path, *flags)
+    kubernetes_validate.validate(config, KUBERNETES, strict=True)
+    for template in templates(runs):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": template["spec"]}
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+    assert RayJob.model_validate({k: v for k, v in runs.items() if k != "metadata"})
+    assert runs["metadata"]["namespace"] == config["metadata"]["namespace"] == "images"
+    assert len(runs["metadata"]["name"]) <= 47
+    assert re.fullmatch(r"lightmill-cats-v1-x+-[0-9a-f]{8}", runs["metadata"]["name"])
+    words = shlex.split(runs["spec"]["entrypoint"])
+    assert words[:3] == ["lightmill", "run", "/etc/lightmill/job.yaml"]
+    assert words[3:] == ["--address", "auto", "--check", "none", "--frozen"]
+    there = tmp_path / "there.yaml"
+    there.write_text(config["data"]["job.yaml"])
+    monkeypatch.undo()
+    found = load_job(there, {})
+    assert (found.seed, found.shard_size, found.storage.endpoint_url) == (3, 50, "https://store.example")
+    assert (found.prompts, found.output) == (SPEC["prompts"], "s3://datasets/cats")
+
+
+def test_the_same_job_is_the_same_object_and_another_place_is_another(tmp_path):
+    first, again = submitted(tmp_path), submitted(tmp_path)
+    (_, other) = submitted(tmp_path, "--output", "s3://datasets/dogs")
+    assert first == again
+    assert first[1]["metadata"]["name"] != other["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "status", "code"),
+    [
+        ({"prompts": "captions.csv"}, (), 3, "LM1705"),
+        ({"output": "out"}, (), 3, "LM1705"),
+        ({"prompt_filter": {"block_list": "words.txt"}}, (), 3, "LM1705"),
+        ({"models": [{"model": "mine.yaml", "workers": {"max": 1}}]}, (), 3, "LM1705"),
+        ({"models": [{"model": "fake"}]}, (), 3, "LM1705"),
+        ({}, ("--wait",), 2, "LM1103"),
+        ({}, ("--address", "http://127.0.0.1:8265"), 2, "LM1103"),
+    ],
+)
+def test_one_run_that_cannot_be_rendered(tmp_path, changes, flags, status, code):
+    path = tmp_path / "job.yaml"
+    path.write_text(json.dumps({**SPEC, "output": "s3://datasets/cats", **changes}))
+    said = lightmill(*SUBMIT, path, *flags)
+    assert (said.status, said.codes) == (status, [code])
 
 
 def test_an_unknown_field_of_kuberay_is_a_mistake():

@@ -6,8 +6,9 @@ from dataclasses import asdict
 import pytest
 
 from actors import checkup
-from actors.checkup import Checkup, Gpu, check_up
+from actors.checkup import Checkup, check_up
 from actors.errors import Problem
+from actors.machine import Gpu, gpus
 from actors.settings import StorageSettings
 from actors.storage.opening import open_bucket
 from builders import make_spec
@@ -18,9 +19,13 @@ GIB = 1 << 30
 VERSIONS = {"ray": "2.60.0", "torch": "2.10.1", "diffusers": "0.39.0", "transformers": "5.1.0"}
 
 
+def gpu_of(name, size):
+    return Gpu(name, size, size, "570.86")
+
+
 def machine(address="10.0.0.2", gpu=1.0, error="", **changes):
     """As the driver's last word has it, in JSON."""
-    found = Checkup("host", "3.11.9", VERSIONS, (Gpu("NVIDIA L4", 22 * GIB),), 80 * GIB, 0.4, ())
+    found = Checkup("host", "3.11.9", VERSIONS, (gpu_of("NVIDIA L4", 22 * GIB),), 80 * GIB, 0.4, ())
     told = {**asdict(found), **changes}
     whole = {"address": address, "CPU": 8.0, "GPU": gpu, "checkup": None if error else told, "error": error}
     return json.loads(json.dumps(whole, default=asdict))
@@ -53,8 +58,8 @@ def test_a_good_cluster_is_all_ok(tmp_path):
         ({"versions": {**VERSIONS, "ray": "2.59.0"}}, "ray", "warning", "LM1502"),
         ({"versions": {**VERSIONS, "diffusers": "0.37.1"}}, "diffusers", "error", "LM1502"),
         ({"versions": {"ray": "2.60.0", "torch": "2.10", "diffusers": "1.0"}}, "transformers", "error", "LM1502"),
-        ({"gpus": [Gpu("NVIDIA T4", 4 * GIB)]}, "memory", "error", "LM1503"),
-        ({"gpus": [Gpu("NVIDIA T4", 6 * GIB)]}, "memory", "warning", "LM1503"),
+        ({"gpus": [gpu_of("NVIDIA T4", 4 * GIB)]}, "memory", "error", "LM1503"),
+        ({"gpus": [gpu_of("NVIDIA T4", 6 * GIB)]}, "memory", "warning", "LM1503"),
         ({"disk_free": GIB}, "disk", "error", "LM1503"),
         ({"clock_ahead": -90.0}, "clock", "warning", "LM1304"),
         ({"clock_ahead": 3600.0}, "clock", "error", "LM1304"),
@@ -102,9 +107,11 @@ def test_a_checkup_of_another_store_says_so(moto_store):
 
 def test_gpus_are_what_the_tool_lists(tmp_path, monkeypatch):
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'NVIDIA H100, 80GB HBM3, 81559'\necho 'NVIDIA L4, 23034'\n")
+    said = ("NVIDIA H100, 80GB HBM3, 81559, 80000, 570.86", "NVIDIA L4, 23034, 22565, 570.86", "", "no devices")
+    tool.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in said))
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert checkup._gpus() == [Gpu("NVIDIA H100, 80GB HBM3", 81559 << 20), Gpu("NVIDIA L4", 23034 << 20)]
+    large = Gpu("NVIDIA H100, 80GB HBM3", 81559 << 20, 80000 << 20, "570.86")
+    assert gpus() == [large, Gpu("NVIDIA L4", 23034 << 20, 22565 << 20, "570.86")]
     tool.write_text("#!/bin/sh\nexit 9\n")
-    assert checkup._gpus() == []
+    assert gpus() == []

@@ -1,10 +1,11 @@
 """Images are made again from their rows, and compared: identical, within rounding, different; found by id and key."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from actors import metadata
+from actors import batch_sizes, metadata
 from actors.device import Device
 from actors.encoding import decode, encode
 from actors.models.tiny import tiny_folder
@@ -75,6 +76,20 @@ def test_all_images_of_batches_of_several_sizes_are_identical(birds):
     status, leash = again(birds)
     assert (status, leash.images) == (0, [])
     assert leash.ends[-1][1]["verdicts"] == {"identical": 18, "rounding": 0, "different": 0}
+
+
+def test_shortcuts_and_sizes_that_were_found_out_are_taken_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(batch_sizes, "best_size", lambda _: 4)
+    shortcuts = {"cache": {"kind": "deepcache", "interval": 2}}
+    model = {**TINY, "num_inference_steps": 3, "batch_size": "auto", "shortcuts": shortcuts}
+    spec = finished(tmp_path, BIRDS[:5], models=[model], shard_size=5)
+    assert {row["batch_size"] for row in read_rows(spec).values()} == {4, 1}
+    assert {row["recipe"] for row in read_rows(spec).values()} == {json.dumps({"shortcuts": shortcuts}, sort_keys=True)}
+
+    status, leash = again(spec)
+
+    assert (status, leash.ends[-1][1]["verdicts"]) == (0, {"identical": 5, "rounding": 0, "different": 0})
 
 
 def test_another_batch_size_is_within_rounding_and_named(birds, monkeypatch):

@@ -28,7 +28,7 @@ def test_few_images_exist_at_a_time_and_a_stop_loses_few(tmp_path, monkeypatch):
     (recipe,) = lane_recipes(Manifest.load(open_bucket(spec.output)), spec, gpus=0)
     rows = list(read_rows(spec).values())
     painted, paint = [], Device.paint
-    monkeypatch.setattr(Device, "paint", lambda self, batch: painted.append(batch) or paint(self, batch))
+    monkeypatch.setattr(Device, "paint", lambda self, batch, *more: painted.append(batch) or paint(self, batch, *more))
     stopping = threading.Event()
     images = Remaker(recipe, open_bucket(spec.output)).remake(rows, stopping)
     made = [next(images)]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -171,6 +172,19 @@ def test_a_reminder_that_is_not_due_leaves_no_trace(nightly, tmp_path):
         assert fire(nightly, "auto", Maker(), said.append, NOW + timedelta(hours=hour)) == []
     assert [info.key for info in ledger.list()] == before
     assert set(said) == {"no slot of nightly is due; the next is 2026-11-29 02:00 UTC"}
+
+
+def test_the_leases_of_earlier_slots_go(nightly, tmp_path):
+    leases = tmp_path / "out" / "schedules" / "nightly" / "leases"
+    day, of_the_first = 24 * 3600, set()
+    for number in range(3):
+        fire(nightly, "auto", Maker(), quiet, NOW + timedelta(days=number))
+        of_the_first = of_the_first or set(leases.iterdir())
+        for lease in leases.iterdir():
+            os.utime(lease, (time.time() - 2 * day, time.time() - 2 * day))
+    left = set(leases.iterdir())
+    assert len(left) <= 2
+    assert left.isdisjoint(of_the_first)
 
 
 def test_another_timetable_begins_anew(nightly):
@@ -350,7 +364,7 @@ def test_a_slot_is_made_here_or_submitted(job, monkeypatch, address):
         asked.append(("driven", order.address, order.spec.output))
         return 0
 
-    monkeypatch.setattr("cluster.cli.connection.connect", lambda *words, **options: head)
+    monkeypatch.setattr("cluster.cli.connection.Connection.head", lambda connection: head)
     monkeypatch.setattr("cluster.submission.submit", submit)
     monkeypatch.setattr("cluster.cli.following.follow", attend)
     monkeypatch.setattr("cluster.cli.generate.follow", drive)

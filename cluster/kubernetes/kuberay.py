@@ -77,7 +77,7 @@ class RayJobSpec(KubeRay):
     shutdown_after_job_finishes: bool = True
     ttl_seconds_after_finished: Annotated[int, Field(ge=0)]
     pre_running_deadline_seconds: Annotated[int, Field(ge=1)]
-    active_deadline_seconds: Annotated[int, Field(ge=1)]
+    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
     backoff_limit: Annotated[int, Field(ge=0)] = 1
     ray_cluster_spec: RayCluster
 
@@ -86,12 +86,14 @@ class RayJob(KubeRay):
     """One run, on a cluster of its own."""
 
     needs: ClassVar[str] = "KubeRay 1.6 or later"
+    longest: ClassVar[int] = 47
+    """Letters of its name: the cluster's has 6 more, and the services' of that 10, of 63."""
     api_version: Literal["ray.io/v1"] = "ray.io/v1"
     kind: Literal["RayJob"] = "RayJob"
     spec: RayJobSpec
 
     @classmethod
-    def of(cls, entrypoint: str, cluster: RayCluster, to_come: int, longest: int, kept: int) -> Self:
+    def of(cls, entrypoint: str, cluster: RayCluster, to_come: int, longest: int | None, kept: int) -> Self:
         """Seconds: until the cluster must be there, until the run must be over, and for which it is kept after that."""
         return cls(
             spec=RayJobSpec(
@@ -117,6 +119,8 @@ class RayCronJob(KubeRay):
     """A RayJob at every time of a timetable."""
 
     needs: ClassVar[str] = "KubeRay 1.7 or later, whose operator runs with --feature-gates=RayCronJob=true (alpha)"
+    longest: ClassVar[int] = 36
+    """Letters of its name: a RayJob's has 11 more, as those of a CronJob have."""
     api_version: Literal["ray.io/v1"] = "ray.io/v1"
     kind: Literal["RayCronJob"] = "RayCronJob"
     spec: RayCronJobSpec

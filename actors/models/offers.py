@@ -1,0 +1,65 @@
+"""Offers: which shortcuts a job may take with which pipelines. Light, so that a plan can say so."""
+
+from collections.abc import Iterator
+
+from actors.errors import InputError, Problem
+from actors.settings import ModelSettings
+
+_UNETS = (
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionDepth2ImgPipeline",
+    "StableDiffusionUpscalePipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+)
+_WITH_CACHES = ("FluxPipeline", "Flux2KleinPipeline", "QwenImagePipeline", "QwenImageImg2ImgPipeline")
+"""Classes that tell diffusers' caches when a step begins."""
+_GUIDED_AT_ONCE = (
+    *_UNETS,
+    "StableDiffusion3Pipeline",
+    "StableDiffusion3Img2ImgPipeline",
+    "PixArtSigmaPipeline",
+    "SanaPipeline",
+)
+"""Classes that denoise with and without the prompt in one batch."""
+CACHES = {"deepcache": _UNETS, "taylorseer": _WITH_CACHES, "first_block": _WITH_CACHES}
+
+
+def refuse_shortcuts(settings: ModelSettings, pipeline: str | None) -> None:
+    """Raise `InputError` (LM1225) where the job takes a shortcut that such a model does not have, or that would not
+    give each image its own picture."""
+    problems = tuple(_problems(settings, pipeline))
+    if problems:
+        raise InputError(*problems)
+
+
+def _problems(settings: ModelSettings, pipeline: str | None) -> Iterator[Problem]:
+    cache, interval = settings.shortcuts.cache, settings.shortcuts.guidance_interval
+    kind = pipeline or settings.model
+    if cache and kind not in CACHES[cache.kind]:
+        others = [name for name, kinds in CACHES.items() if kind in kinds]
+        help_ = f"use {' or '.join(others)}" if others else "leave it out"
+        yield _refused("cache", cache.kind, f"{settings.model} ({kind}) has no cache of this kind", help_)
+    if cache and cache.kind == "first_block" and settings.batch_size != 1:
+        message = "what it leaves out is decided for a batch as a whole: a picture would depend on its neighbours"
+        yield _refused(
+            "cache", cache.kind, message, "use `taylorseer`, which leaves out the same always; or batch_size: 1"
+        )
+    if interval and kind not in _GUIDED_AT_ONCE:
+        message = f"{settings.model} ({kind}) has no guidance that can be left out of steps"
+        yield _refused("guidance_interval", str(list(interval)), message, "leave it out")
+    if cache and interval:
+        message = "steps without guidance have no use for what a cache kept of steps with it"
+        yield _refused("guidance_interval", str(list(interval)), message, "choose this or the cache")
+    if settings.shortcuts.quantization and kind == settings.model:
+        yield _refused("quantization", "int8", f"{settings.model} has no layers of numbers", "leave it out")
+    elif settings.shortcuts.quantization and not settings.compile:
+        message = "its arithmetic is slower than none, more than twice as published, where it is not compiled"
+        yield _refused("quantization", "int8", message, "say `compile: true` as well")
+
+
+def _refused(field: str, value: str, message: str, help_: str) -> Problem:
+    return Problem("LM1225", message, where=f"shortcuts.{field}", value=value, help=help_)

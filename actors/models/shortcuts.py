@@ -1,0 +1,66 @@
+"""Shortcuts: what a job leaves out of a model's work, at the price of other pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import diffusers
+import torch
+
+from actors.errors import InputError, Problem
+from actors.models.compilation import denoiser
+from actors.models.deepcache import DeepCache
+from actors.models.guidance import GuidanceInterval
+from actors.records import ImageRequest
+from actors.settings import CacheSettings, ShortcutSettings
+
+FIRST_STEPS = 3
+"""That `taylorseer` computes whole, to learn how they go on."""
+
+
+class Shortcuts:
+    """Of one pipeline, put into it for good."""
+
+    def __init__(self, pipeline: diffusers.DiffusionPipeline, settings: ShortcutSettings) -> None:
+        """Raises `InputError` (LM1225) where a library is missing."""
+        self._deepcache: DeepCache | None = None
+        self._interval: GuidanceInterval | None = None
+        if settings.quantization:
+            quantize(denoiser(pipeline))
+        if settings.cache and settings.cache.kind == "deepcache":
+            self._deepcache = DeepCache(pipeline.unet, settings.cache.interval or 0)
+        elif settings.cache:
+            pipeline.transformer.enable_cache(_config(settings.cache, pipeline.transformer.dtype))
+        if settings.guidance_interval:
+            self._interval = GuidanceInterval(pipeline, *settings.guidance_interval)
+        said = settings.model_dump(mode="json", exclude_none=True)
+        self.recipe: dict[str, Any] = {"shortcuts": said} if said else {}
+
+    def begin(self, requests: Sequence[ImageRequest]) -> None:
+        """The pipeline is about to be called for these."""
+        if self._deepcache:
+            self._deepcache.begin()
+        if self._interval:
+            self._interval.begin(len(requests), requests[0].strength)
+
+
+def _config(cache: CacheSettings, dtype: torch.dtype) -> Any:  # noqa: ANN401 - one of diffusers' many
+    if cache.kind == "first_block":
+        return diffusers.FirstBlockCacheConfig(threshold=cache.threshold)
+    return diffusers.TaylorSeerCacheConfig(
+        cache_interval=cache.interval, disable_cache_before_step=FIRST_STEPS, taylor_factors_dtype=dtype
+    )
+
+
+def quantize(network: torch.nn.Module) -> None:
+    """Have the transformer blocks multiply in int8: weights once, what they are multiplied with as it comes."""
+    try:
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+    except ImportError as error:
+        message = f"quantization needs the package torchao: {error}"
+        action = "install it where the workers run: `pip install 'lightmill[fast]'`"
+        raise InputError(Problem("LM1225", message, where="shortcuts.quantization", help=action)) from error
+
+    def is_meant(module: torch.nn.Module, name: str) -> bool:
+        return isinstance(module, torch.nn.Linear) and "blocks." in name
+
+    quantize_(network, Int8DynamicActivationInt8WeightConfig(), filter_fn=is_meant)
