@@ -77,6 +77,11 @@ class Device:
         launched = self._thread.submit(self._launch, batch, ahead)
         return Painting(launched, self._collector.submit(self._collect, launched))
 
+    def rehearse(self, batch: Batch) -> None:
+        """Paint it for nobody, in whatever time it takes: compiling is no sign of being stuck. Raises as the model
+        does."""
+        self._thread.submit(lambda: self._model.launch(batch)()).result()
+
     def room(self, batch: Batch) -> int:
         """The largest batch of such images that may fit: what is known since the device last ran out of memory."""
         return self._room.get(_size(batch), batch.size)

@@ -25,7 +25,7 @@ def warm_up(device: Device, sizes: BatchSizes, clock: Clock) -> None:
     request = blank_request(device.info)
     try:
         with clock.measure("warm_up"):
-            device.paint(Batch((request,), sizes.of(request))).result()
+            device.rehearse(Batch((request,), sizes.of(request)))
     except OutOfMemory:
         pass  # of which the first batch of a shard makes less
     except LightmillError:

@@ -29,7 +29,7 @@ def cluster(tmp_path_factory) -> RayCluster:
 
 @pytest.mark.timeout(600)
 def test_machines_that_are_drained_or_die_cost_little_and_others_take_their_place(cluster, tmp_path):
-    job = make_job(tmp_path, CATS, model="fake:pace=0.15", gpus_per_worker=1)
+    job = make_job(tmp_path, CATS, model="fake:pace=0.2", gpus_per_worker=1)
     losses = ["drained", "killed"] * 2
     address = ("--address", cluster.address)
     with cluster.node() as one, cluster.node() as two, job.start(*address, env=cluster.environment) as run:

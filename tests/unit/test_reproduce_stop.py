@@ -50,11 +50,11 @@ def test_a_request_to_stop_is_heard(waves):
 def test_what_was_compared_before_a_stop_is_summed_up(waves, monkeypatch):
     leash, painted, paint = QuietLeash(), [], Device.paint
 
-    def stop_in_the_second_shard(self, batch):
+    def stop_in_the_second_shard(self, batch, *more):
         painted.append(batch)
         if len(painted) == 3:
             leash.stopping.set()
-        return paint(self, batch)
+        return paint(self, batch, *more)
 
     monkeypatch.setattr(Device, "paint", stop_in_the_second_shard)
     assert reproduce(ReproduceOrder(output=waves.output, storage=waves.storage), leash) == 130
