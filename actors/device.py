@@ -80,7 +80,7 @@ class Device:
     def rehearse(self, batch: Batch) -> None:
         """Paint it for nobody, in whatever time it takes: compiling is no sign of being stuck. Raises as the model
         does."""
-        self._thread.submit(lambda: self._model.launch(batch)()).result()
+        self._thread.submit(self._model.generate, batch).result()
 
     def room(self, batch: Batch) -> int:
         """The largest batch of such images that may fit: what is known since the device last ran out of memory."""
