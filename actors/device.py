@@ -80,7 +80,11 @@ class Device:
     def rehearse(self, batch: Batch) -> None:
         """Paint it for nobody, in whatever time it takes: compiling is no sign of being stuck. Raises as the model
         does."""
-        self._thread.submit(self._model.generate, batch).result()
+
+        def paint() -> Images:
+            return self._model.launch(batch)()
+
+        self._thread.submit(paint).result()
 
     def room(self, batch: Batch) -> int:
         """The largest batch of such images that may fit: what is known since the device last ran out of memory."""
