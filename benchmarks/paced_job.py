@@ -14,7 +14,7 @@ from benchmarks.timing import print_table, write_results
 
 PACE = 0.048
 ROUNDS = 5
-IMAGES, SAVED, TUNED = 160, 8, 40
+IMAGES, SAVED, TUNED = 400, 8, 40
 OURS = "lightmill run"
 
 
