@@ -123,7 +123,13 @@ class Generation:
         return batch
 
     def _ahead(self, batch: Batch) -> tuple[ImageRequest, ...]:
-        """Some of the requests that come after the batch: no more than a text encoder could take with it."""
+        """Some of the requests that come after the batch: no more than a text encoder could take with it.
+
+        None where images are left out of it, as of a batch that raised, or of one with a suspect: their prompts may be
+        what is wrong, and whoever is tried alone is not to be blamed for another.
+        """
+        if len(batch.requests) < batch.size:
+            return ()
         later = chain.from_iterable(batch.requests for batch in self._todo)
         return tuple(islice(later, AHEAD * batch.size))
 
