@@ -31,7 +31,7 @@ TRIALS = 2
 PATIENCE_SECONDS = 60.0
 """After which no larger size is tried."""
 OTHERWISE = 8
-"""Where nothing can be tried, as the first request or its input is no good."""
+"""Where nothing can be tried, as the input of the first request is no good."""
 
 
 class BatchSizes:
@@ -65,21 +65,17 @@ class BatchSizes:
                 _log.info("batches of %d for %dx%d: remembered", size, request.width, request.height)
                 return size
             began = monotonic()
-            trial, _ = self._inputs.attach(Batch((_shortened(request),), 1), None)
+            trial, _ = self._inputs.attach(Batch((_trial(request),), 1), None)
             if not trial.requests:
                 return OTHERWISE
-            try:
-                size = best_size(lambda number: self._seconds(Batch(trial.requests, number)))
-            except Exception as error:  # noqa: BLE001  models raise what they like, and this concerns one image
-                _log.warning("batch size not tried out, the model raised", exc_info=error)
-                return OTHERWISE
+            size = best_size(lambda number: self._seconds(Batch(trial.requests, number)))
             remember(file, size, kind)
         took = monotonic() - began
         _log.info("batches of %d for %dx%d: tried out in %.1f s", size, request.width, request.height, took)
         return size
 
     def _seconds(self, batch: Batch) -> float:
-        return min(self._device.paint(batch).result().seconds for _ in range(TRIALS))
+        return min(self._device.rehearse(batch) for _ in range(TRIALS))
 
     def _kind(self, request: ImageRequest) -> str:
         """All that the fastest size depends on, as text."""

@@ -77,14 +77,17 @@ class Device:
         launched = self._thread.submit(self._launch, batch, ahead)
         return Painting(launched, self._collector.submit(self._collect, launched))
 
-    def rehearse(self, batch: Batch) -> None:
-        """Paint it for nobody, in whatever time it takes: compiling is no sign of being stuck. Raises as the model
-        does."""
+    def rehearse(self, batch: Batch) -> float:
+        """Paint it for nobody, in whatever time it takes, as compiling is no sign of being stuck: the seconds of it.
+        Raises as the model does."""
 
-        def paint() -> Images:
-            return self._model.launch(batch)()
+        def paint() -> float:
+            began = time.monotonic()
+            seconds = self._model.launch(batch)().seconds
+            return sum(seconds.values()) or time.monotonic() - began
 
-        self._thread.submit(paint).result()
+        with self._clock.measure("warm_up"):
+            return self._thread.submit(paint).result()
 
     def room(self, batch: Batch) -> int:
         """The largest batch of such images that may fit: what is known since the device last ran out of memory."""

@@ -6,7 +6,6 @@ import time
 import numpy as np
 
 from actors.batch_sizes import BatchSizes
-from actors.clock import Clock
 from actors.device import Device
 from actors.errors import InputError, LightmillError, OutOfMemory, Problem
 from actors.ingredients import InputImages
@@ -19,13 +18,12 @@ _log = logging.getLogger(__name__)
 STEPS = 2
 
 
-def warm_up(device: Device, sizes: BatchSizes, clock: Clock) -> None:
+def warm_up(device: Device, sizes: BatchSizes) -> None:
     """Make such a batch, of the size that most have. Raises `InputError` (LM1225) where it cannot be compiled."""
     began = time.monotonic()
     request = blank_request(device.info)
     try:
-        with clock.measure("warm_up"):
-            device.rehearse(Batch((request,), sizes.of(request)))
+        device.rehearse(Batch((request,), sizes.of(request)))
     except OutOfMemory:
         pass  # of which the first batch of a shard makes less
     except LightmillError:

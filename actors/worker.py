@@ -69,7 +69,7 @@ class Worker:
         self._inputs = InputReader(files, self._device.info)
         self._sizes = BatchSizes(recipe.model, self._device, self._inputs)
         if recipe.model.compile:
-            warm_up(self._device, self._sizes, self._clock)
+            warm_up(self._device, self._sizes)
         self._carried = _carried(recipe)
         self._reader = _reader(recipe, references)
         self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")

@@ -23,8 +23,8 @@ class DeepCache:
         for module in _deeper(unet):
             module.forward = self._sparing(module, module.forward)
 
-    def begin(self) -> None:
-        """Of other pictures."""
+    def reset(self) -> None:
+        """Other pictures come next."""
         self._step = -1
         self._kept.clear()
 

@@ -143,8 +143,8 @@ class DiffusersModel:
             watch.begin("text")
             texts = self._call.texts(requests, ahead)
             watch.begin("denoise")
-            self._shortcuts.begin(requests)
-            images = self._pipeline(**self._call.arguments(requests, texts)).images
+            with self._shortcuts.of(requests):
+                images = self._pipeline(**self._call.arguments(requests, texts)).images
             copies = self._copies.of(to_bytes(images), self._decoder.finite(images))
             watch.begin(None)
         truncated = self._count_truncated([request.prompt.text for request in requests[:wanted]])

@@ -1,6 +1,7 @@
 """Shortcuts: what a job leaves out of a model's work, at the price of other pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import diffusers
@@ -35,12 +36,16 @@ class Shortcuts:
         said = settings.model_dump(mode="json", exclude_none=True)
         self.recipe: dict[str, Any] = {"shortcuts": said} if said else {}
 
-    def begin(self, requests: Sequence[ImageRequest]) -> None:
-        """The pipeline is about to be called for these."""
-        if self._deepcache:
-            self._deepcache.begin()
+    @contextmanager
+    def of(self, requests: Sequence[ImageRequest]) -> Iterator[None]:
+        """While the pipeline is called for these. Nothing of them stays on the device, however that ends."""
         if self._interval:
             self._interval.begin(len(requests), requests[0].strength)
+        try:
+            yield
+        finally:
+            if self._deepcache:
+                self._deepcache.reset()
 
 
 def _config(cache: CacheSettings, dtype: torch.dtype) -> Any:  # noqa: ANN401 - one of diffusers' many

@@ -78,6 +78,8 @@ class Texts:
         """By the names of `__call__`. `told` are the batch's prompts, where the texts are negative ones."""
         size, negative = len(texts), bool(told)
         rows = {text: row for text in texts if (row := self._kept.get((text, negative, size)))}
+        for text in rows:
+            self._kept.move_to_end((text, negative, size))
         if missing := [text for text in dict.fromkeys(texts) if text not in rows]:
             more = [text for text in dict.fromkeys(ahead) if text not in missing]
             asked = [*missing, *(text for text in more if (text, negative, size) not in self._kept)][:size]

@@ -139,3 +139,10 @@ def test_a_real_model_is_tried_out_on_the_device(tmp_path, cache):
     said = json.loads(file.read_text())
     assert said["kind"][0] == "tiny"
     assert report.batch_size == min(said["batch_size"], 3)
+
+
+def test_the_words_of_a_row_are_no_part_of_a_trial(tmp_path, cache):
+    recipe = make_recipe(tmp_path, ["boom", "a", "b"], model="fake:fail=boom", batch_size="auto")
+    *_, report = Worker(recipe, "w0").run(make_order(3))
+    assert read_metadata(report.metadata).table["status"].to_pylist().count("failed") == report.failed == 1
+    assert len(list(cache.iterdir())) == 1

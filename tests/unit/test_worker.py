@@ -14,6 +14,7 @@ import pytest
 from actors.encoding import decode
 from actors.errors import Problem, Stopped
 from actors.metadata import read_metadata
+from actors.models.fake import FakeModel
 from actors.models.model import ModelInfo
 from actors.orders import resolve
 from actors.records import Beat, Prompt, sample_key
@@ -111,6 +112,19 @@ def test_a_request_that_raises_is_found_and_its_neighbours_keep_their_bytes(tmp_
     assert {k: (row["sha256"], row["batch_size"]) for k, row in rows.items()} == {
         k: (row["sha256"], row["batch_size"]) for k, row in undisturbed.items() if k != key(5)
     }
+
+
+def test_a_prompt_that_raises_where_it_is_encoded_ahead_fails_alone(tmp_path, monkeypatch):
+    own = FakeModel.launch
+
+    def launch(self, batch, ahead=()):
+        if any(request.prompt.text == COLOURS[9] for request in (*batch.requests, *ahead)):
+            raise RuntimeError("no such colour")
+        return own(self, batch, ahead)
+
+    monkeypatch.setattr(FakeModel, "launch", launch)
+    _, _, rows = run(make_recipe(tmp_path, COLOURS), make_order(len(COLOURS)))
+    assert {name for name, row in rows.items() if row["status"] != "ok"} == {key(9)}
 
 
 def test_out_of_memory_halves_the_batch_for_the_rest_of_the_workers_life(tmp_path):
