@@ -124,7 +124,8 @@ def _file(kind: str) -> Path:
     return cache_folder("batch-sizes") / f"{hashlib.sha256(kind.encode()).hexdigest()[:16]}.json"
 
 
-def _shortened(request: ImageRequest) -> ImageRequest:
-    """With few steps, where the number of steps does not say how much of an input stays."""
+def _trial(request: ImageRequest) -> ImageRequest:
+    """With few steps, where the number of steps does not say how much of an input stays; and without words, since those
+    of a row may be what a model raises at, or dies of."""
     steps = request.num_inference_steps if request.strength else min(STEPS, request.num_inference_steps)
-    return replace(request, num_inference_steps=steps)
+    return replace(request, num_inference_steps=steps, prompt=replace(request.prompt, text=""))
