@@ -27,8 +27,9 @@ from actors.models.shortcuts import Shortcuts
 from actors.models.stopwatch import Stopwatch
 from actors.models.trust import weights_sha256
 from actors.models.tuning import tune
-from actors.records import Batch, ImageRequest, Prompt
+from actors.records import Batch, ImageRequest
 from actors.settings import ModelSettings
+from actors.warmup import blank_request
 
 _Made = TypeVar("_Made")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -85,21 +86,8 @@ class DiffusersModel:
     def warm_up(self) -> None:
         if self._is_compiled or self._device.type != "cuda" or self.info.task != "text-to-image":
             return
-        info = self.info
-        request = ImageRequest(
-            prompt=Prompt(source_row=0, id="", text=""),
-            image_index=0,
-            lane=0,
-            negative_prompt="",
-            seed=0,
-            seed_rejected=None,
-            width=info.width,
-            height=info.height,
-            num_inference_steps=min(info.num_inference_steps, 2),
-            guidance_scale=info.guidance_scale,
-        )
         with suppress(OutOfMemory):  # the job may want smaller ones
-            self.generate(Batch((request,), 1))
+            self.generate(Batch((blank_request(self.info),), 1))
 
     def generate(self, batch: Batch) -> Images:
         """All of it: nothing else is on the device."""
