@@ -118,8 +118,11 @@ class BucketContract:
             assert [info.key for info in bucket.list(prefix)] == [key for key in wanted if key.startswith(prefix)]
 
     def test_list_goes_on_after_a_page(self, bucket: Bucket):
+        self.check_pages(bucket, 1005)
+
+    def check_pages(self, bucket: Bucket, keys: int) -> None:
         # In folders of fifty, as rclone reads the whole folder for each PUT into it.
-        wanted = [f"metadata/{number // 50:02d}/{number:09d}.parquet" for number in range(1005)]
+        wanted = [f"metadata/{number // 50:02d}/{number:09d}.parquet" for number in range(keys)]
         for key in wanted:
             bucket.put(key, b"")
         assert [info.key for info in bucket.list("metadata/")] == wanted

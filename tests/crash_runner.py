@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+
 import jobs.promise
 import jobs.run
 from actors import crash
@@ -32,6 +34,7 @@ IGNORED_SHARE = {"strong": None, "racy": 0.3, "ignoring": 1.0}
 
 
 def main() -> None:
+    pa.array([0])  # the first list makes pyarrow import pandas, which is half of a whole run
     gc.freeze()  # or every child would copy what it does not change
     waiting, children, heard, ended = [], {}, b"", False
     while waiting or children or not ended:

@@ -18,7 +18,7 @@ from mill import RUN_S, Job, make_job
 from processes import Child, lightmill, wait_until
 
 pytestmark = pytest.mark.xdist_group("schedules")
-AT_ONCE = 20
+AT_ONCE = 8
 PAGE = Path(__file__).parents[2] / "docs" / "schedule.md"
 FIRED_S = 360
 """cron looks once a minute, and then Ray has to start."""

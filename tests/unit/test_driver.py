@@ -63,10 +63,17 @@ def drive_with(folder, fate, workers=2, **options):
     return spec, drive(spec, pool), given, pool
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("what", ["kill", "kill after", "freeze", "delay"])
+FATES = ["kill", "kill after", "freeze", "delay"]
+ITEMS = [(Beat, 1), (Beat, 2), (Beat, 5), (ShardReport, 1), (ShardReport, 2), (ShardReport, SHARDS)]
+
+
 @pytest.mark.parametrize(
-    ("kind", "number"), [(Beat, 1), (Beat, 2), (Beat, 5), (ShardReport, 1), (ShardReport, 2), (ShardReport, SHARDS)]
+    ("workers", "what", "kind", "number"),
+    [  # each fate at each item, alone or among three, so that either meets with every fate and every item
+        ((1, 3)[(fate + item) % 2], FATES[fate], *ITEMS[item])
+        for fate in range(len(FATES))
+        for item in range(len(ITEMS))
+    ],
 )
 def test_whatever_becomes_of_a_worker_every_image_is_there_once(tmp_path, undisturbed, workers, what, kind, number):
     spec, leash, given, pool = drive_with(tmp_path, Fate(what, kind, number), workers)
