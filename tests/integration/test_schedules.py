@@ -18,7 +18,7 @@ from mill import RUN_S, Job, make_job
 from processes import Child, lightmill, wait_until
 
 pytestmark = pytest.mark.xdist_group("schedules")
-AT_ONCE = 8
+AT_ONCE = 20
 PAGE = Path(__file__).parents[2] / "docs" / "schedule.md"
 FIRED_S = 360
 """cron looks once a minute, and then Ray has to start."""
@@ -32,23 +32,42 @@ def run_words(job: Job, cron: str, *flags: str) -> list:
     return lightmill("schedule", "run", job.file, "--name", "nightly", "--cron", cron, *flags)
 
 
+CALLS_AT_ONCE = """
+import os, sys
+from pathlib import Path
+import cluster.child, cluster.cli.generate, cluster.cli.scheduling, cluster.schedule.firing, jobs.order, pyarrow.parquet
+from cluster.cli.app import main
+
+go, start = os.pipe()
+pids = []
+for number in range(int(sys.argv[1])):
+    pids.append(os.fork())
+    if not pids[-1]:
+        os.close(start)
+        for descriptor, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{number}.{name}", os.O_CREAT | os.O_WRONLY), descriptor)
+        os.read(go, 1)  # until all are there
+        main(sys.argv[2:])
+os.close(start)
+for number, pid in enumerate(pids):
+    Path(f"{number}.status").write_text(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+"""
+"""Each a process of its own. What all of them need is imported once, so that they come together."""
+
+
 def test_many_submissions_of_one_slot_are_one_run(tmp_path):
-    """Each is a process of its own. All but one end with the lease's answer, or with the word that it is done."""
+    """All but one end with the lease's answer, or with the word that it is done."""
     job = scheduled(tmp_path, workers={"min": 1, "max": 1}, model="fake:pace=0.3")
     words = run_words(job, "0 2 * * *", "--slot", "2026-11-27T02:00", "--json")
-    children = [Child(words, tmp_path) for _ in range(AT_ONCE)]
-    try:
-        statuses = [child.wait(RUN_S) for child in children]
-    finally:
-        for child in children:
-            child.end()
-    ran = [child for child in children if '"slots": [{' in child.stdout]
-    assert len(ran) == 1
-    for child, status in zip(children, statuses, strict=True):
-        if child is not ran[0]:
-            answer = {1: "error[LM1311]: a slot of nightly is being made already", 0: "is done: nothing was started"}
-            assert answer[status] in child.stderr
-    (outcome,) = json.loads(ran[0].stdout)["slots"]
+    with Child([sys.executable, "-c", CALLS_AT_ONCE, str(AT_ONCE), *words[1:]], tmp_path) as calls:
+        assert calls.wait(RUN_S) == 0, calls
+    said = [[(tmp_path / f"{number}.{of}").read_text() for of in ("status", "out", "err")] for number in range(AT_ONCE)]
+    ((_, made, _),) = [one for one in said if '"slots": [{' in one[1]]
+    for status, out, told in said:
+        if out != made:
+            answer = {"1": "error[LM1311]: a slot of nightly is being made already", "0": "is done: nothing was started"}
+            assert answer[status] in told
+    (outcome,) = json.loads(made)["slots"]
     assert (outcome["slot"], outcome["exit_code"]) == ("20261127T0200Z", 0)
     check(job.of_slot("20261127T0200Z"))
     assert len(job.painted()) == len(set(job.painted())) == 12

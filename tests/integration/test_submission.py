@@ -23,6 +23,8 @@ CATS = [f"a cat, number {number}" for number in range(60)]
 CANARY = "canary-3f1c9b2e77"
 KEYS = {"AWS_SECRET_ACCESS_KEY": f"{CANARY}-aws", "HF_TOKEN": f"{CANARY}-hub"}
 AT_ONCE = 20
+ALONE = {"min": 1, "max": 1}
+"""One worker: each takes 3 processor seconds to start."""
 RUN_S = 240
 
 SUBMIT_AT_ONCE = """
@@ -142,7 +144,7 @@ def test_a_job_is_left_to_the_cluster_followed_stopped_and_resumed(laptop):
 
 
 def test_twenty_at_once_are_one_run_which_ray_stops_as_orderly_as_we(laptop):
-    job = laptop.job(model="fake:pace=0.5")
+    job = laptop.job(model="fake:pace=0.5", workers=ALONE)
     variables = [f"{name}={value}" for name, value in laptop.environment.items()]
     script = [sys.executable, "-c", SUBMIT_AT_ONCE, job.file, laptop.cluster.jobs_url, str(AT_ONCE)]
     with Child(["env", "-i", *variables, *script], laptop.folder) as child:
@@ -163,7 +165,7 @@ def test_twenty_at_once_are_one_run_which_ray_stops_as_orderly_as_we(laptop):
 
 def test_a_slot_of_a_schedule_is_submitted_once_and_followed(laptop):
     """Also by a second call, where the first one's machine went down while the cluster was at work."""
-    job = laptop.job(CATS[:40], place="cats/{slot}", model="fake:pace=0.5")
+    job = laptop.job(CATS[:20], place="cats/{slot}", model="fake:pace=0.5", workers=ALONE)
     slot = ("--name", "nightly", "--cron", "0 2 * * *", "--slot", "2026-11-27T02:00")
     words = ("schedule", "run", job.file, *slot, *laptop.here, "--json")
     with laptop.run(*words) as first:
@@ -184,7 +186,7 @@ def test_a_slot_of_a_schedule_is_submitted_once_and_followed(laptop):
 def test_it_ends_as_the_run_does(laptop):
     """Rows that cannot be used, which only the cluster could see, and before anything is promised; a driver that is
     killed, so that nobody has a last word."""
-    job = laptop.job(model="fake:pace=0.5")
+    job = laptop.job(model="fake:pace=0.5", workers=ALONE)
     bucket = open_bucket(job.output)
     bucket.put("in/bad.jsonl", b'{"caption": "x"}\n')
     elsewhere = ("--prompts", f"{job.output}/in/bad.jsonl", "--output", f"{job.output}-bad")
@@ -231,7 +233,7 @@ def test_a_preflight_looks_at_every_machine(laptop):
 
 def test_no_secret_is_anywhere(laptop):
     """Of the laptop and of the nodes: not in Ray's logs, not in what the Jobs API says, not in the store."""
-    job = laptop.job(["boom", *CATS[:7]], model="fake:fail=boom", limits={"max_failed_share": 0.1})
+    job = laptop.job(["boom", *CATS[:7]], model="fake:fail=boom", limits={"max_failed_share": 0.1}, workers=ALONE)
     child = laptop.say("submit", job.file, *laptop.here, "--wait", "--env", "TZ=UTC", "--debug", status=4)
     assert "LM1611" in child.stderr
     refused = laptop.say("submit", job.file, *laptop.here, "--env", f"MY_TOKEN={CANARY}", status=2)
