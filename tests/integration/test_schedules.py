@@ -65,8 +65,8 @@ def test_many_submissions_of_one_slot_are_one_run(tmp_path):
     ((_, made, _),) = [one for one in said if '"slots": [{' in one[1]]
     for status, out, told in said:
         if out != made:
-            answer = {"1": "error[LM1311]: a slot of nightly is being made already", "0": "is done: nothing was started"}
-            assert answer[status] in told
+            answers = {"1": "[LM1311]: a slot of nightly is being made already", "0": "is done: nothing was started"}
+            assert answers[status] in told
     (outcome,) = json.loads(made)["slots"]
     assert (outcome["slot"], outcome["exit_code"]) == ("20261127T0200Z", 0)
     check(job.of_slot("20261127T0200Z"))
