@@ -111,8 +111,7 @@ def ray_cluster(
         f"--dashboard-port={jobs_port}",
         f"--dashboard-agent-listen-port={agent_port}",
         "--object-store-memory=134217728",
-        "--ray-client-server-port=0",  # nor is there one of Ray Client
-        "--no-monitor",  # nor anything that starts machines
+        "--no-monitor",  # nobody starts machines
         SPARE,
     ]
     # The paths of sockets have 107 bytes at most, which pytest's folders are too long for.
