@@ -125,7 +125,7 @@ def fleet_machines_drained(folder: Path, _: Place, output: str | None, __: Rando
 def _machines_lost(folder: Path, output: str | None, losses: list) -> Told:
     job = _for_a_fleet(folder, output)
     with fleet.fleet(folder) as ours, ours.submitted(job) as run:
-        seconds = fleet.lose_machines(run, ours.cluster, ours.machines, losses)
+        seconds = fleet.lose_machines(run, ours.cluster, ours.machines, losses, between=max(fleet.BETWEEN))
     assert job.made_again() <= 2 * losses.count("killed")
     return Told(job.as_uploaded(), len(losses), seconds)
 

@@ -99,13 +99,18 @@ def paints(job: Job, machine: RayNode) -> bool:
 
 
 def lose_machines(
-    run: Run, cluster: RayCluster, machines: list[RayNode], losses: Iterable[Literal["drained", "killed"]]
+    run: Run,
+    cluster: RayCluster,
+    machines: list[RayNode],
+    losses: Iterable[Literal["drained", "killed"]],
+    between: int = 0,
 ) -> list[float]:
     """Again and again the oldest machine is taken away, with a notice or without. One has just joined, and nobody has
-    asked anything of it yet."""
+    asked anything of it yet. `between`: so many images are begun before each loss, which more than two need."""
     job, seconds, before = run.job, [], list(losses)
     with ExitStack() as stack:
         for loss in before:
+            run.wait_until_painted(between)
             wait_until(lambda: all(paints(job, machine) for machine in machines), START_S, f"all to work: {run.child}")
             machines.append(stack.enter_context(cluster.node()))
             lost = machines.pop(0)
