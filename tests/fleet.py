@@ -106,16 +106,17 @@ def lose_machines(
     between: int = 0,
 ) -> list[float]:
     """Again and again the oldest machine is taken away, with a notice or without. One has just joined, and nobody has
-    asked anything of it yet. `between`: so many images are begun before each loss, which more than two need."""
+    asked anything of it yet. `between`: so many images are begun after each loss, which more than two need."""
     job, seconds, before = run.job, [], list(losses)
     with ExitStack() as stack:
         for loss in before:
-            run.wait_until_painted(between)
             wait_until(lambda: all(paints(job, machine) for machine in machines), START_S, f"all to work: {run.child}")
             machines.append(stack.enter_context(cluster.node()))
             lost = machines.pop(0)
             with until_back(job, seconds, 1):
                 lost.drain(NOTICE_S) if loss == "drained" else lost.kill()
+            run.wait_until_painted(0)  # from now on
+            run.wait_until_painted(between)
         hurry(run)
     assert run.child.stderr.count(" is taken away in ") == before.count("drained")
     assert run.child.stderr.count(" died with ") == before.count("killed")
