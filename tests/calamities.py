@@ -36,12 +36,10 @@ LENIENT = {"max_failed_share": 1.0, "batch_timeout_seconds": 8}
 S3 = ("rgw http", "rgw tls", "rclone http", "rclone tls")
 PLAIN = ("rgw http", "rclone http")
 ON_A_FLEET = {
-    "model": "fake:pace=1",
     "gpus_per_worker": 1,
     "workers": {"min": fleet.MACHINES, "max": fleet.MACHINES},
     "shard_size": 8,
 }
-"""Three images a second, so that a job is long enough for what happens to it."""
 
 
 @dataclass(frozen=True)
@@ -116,25 +114,25 @@ def command_lines_killed(folder: Path, _: Place, output: str | None, random: Ran
 
 def fleet_machines_killed(folder: Path, _: Place, output: str | None, __: Random) -> Told:
     """A submitted job: one of three machines vanishes, another one joins."""
-    return _machines_lost(folder, output, ["killed"] * KILLS, images=1300)
+    return _machines_lost(folder, output, ["killed"] * KILLS)
 
 
 def fleet_machines_drained(folder: Path, _: Place, output: str | None, __: Random) -> Told:
     """A submitted job: one of three machines is announced to go, another one joins."""
-    return _machines_lost(folder, output, ["drained"] * (KILLS // 2), images=700)
+    return _machines_lost(folder, output, ["drained"] * (KILLS // 2))
 
 
-def _machines_lost(folder: Path, output: str | None, losses: list, images: int) -> Told:
-    job = make_job(folder, cats(images), output=output, **ON_A_FLEET)
+def _machines_lost(folder: Path, output: str | None, losses: list) -> Told:
+    job = _for_a_fleet(folder, output)
     with fleet.fleet(folder) as ours, ours.submitted(job) as run:
-        seconds = fleet.lose_machines(run, ours.cluster, ours.machines, losses)
+        seconds = fleet.lose_machines(run, ours.cluster, ours.machines, losses, between=max(fleet.BETWEEN))
     assert job.made_again() <= 2 * losses.count("killed")
     return Told(job.as_uploaded(), len(losses), seconds)
 
 
 def fleet_workers_killed(folder: Path, _: Place, output: str | None, random: Random) -> Told:
     """A submitted job: a worker is SIGKILLed in mid-shard."""
-    job = make_job(folder, cats(1500), output=output, **ON_A_FLEET)
+    job = _for_a_fleet(folder, output)
     with fleet.fleet(folder) as ours:
         seconds = fleet.kill_workers(job, ours, 2 * KILLS, random)
     assert job.made_again() <= 4 * KILLS
@@ -143,19 +141,24 @@ def fleet_workers_killed(folder: Path, _: Place, output: str | None, random: Ran
 
 def fleet_drivers_killed(folder: Path, _: Place, output: str | None, random: Random) -> Told:
     """A submitted job: the driver on the head is SIGKILLed, and the job submitted again."""
-    job = make_job(folder, cats(700), output=output, **ON_A_FLEET)
+    job = _for_a_fleet(folder, output)
     with fleet.fleet(folder) as ours:
-        seconds = fleet.kill_drivers(job, ours, KILLS // 2, random)
+        seconds = fleet.submit_again(job, ours, [fleet.kill_driver] * (KILLS // 2), random)
     return _all_workers_lost(job, seconds)
 
 
 def fleet_heads_killed(folder: Path, _: Place, output: str | None, random: Random) -> Told:
     """A submitted job: the head vanishes, another cluster is made, and the job submitted there."""
-    job = make_job(folder, cats(700), output=output, **ON_A_FLEET)
+    job = _for_a_fleet(folder, output)
     with ExitStack() as stack:
         another = lambda: stack.enter_context(fleet.fleet(folder))  # noqa: E731
-        seconds = fleet.kill_heads(job, another(), KILLS // 2, random, another)
+        seconds = fleet.submit_again(job, another(), [fleet.kill_head(another)] * (KILLS // 2), random)
     return _all_workers_lost(job, seconds)
+
+
+def _for_a_fleet(folder: Path, output: str | None) -> Job:
+    """Three images a second, for 17 minutes: longer than what happens to it."""
+    return make_job(folder, cats(3000), output=output, model=fleet.slow_model(folder, 1), **ON_A_FLEET)
 
 
 def _all_workers_lost(job: Job, seconds: list[float]) -> Told:

@@ -1,7 +1,8 @@
 """A fleet: a cluster of a head that takes no work and machines with a GPU each, and jobs that are submitted to it.
 
 Each drill takes a job that has not begun and returns once it is finished, with the seconds that each loss cost: from
-the blow until as many workers as before were at work.
+the blow until as many workers as before were at work. The job has more images than all of that takes, however busy the
+machine is, of a model that is slow until all has happened.
 """
 
 import re
@@ -23,9 +24,21 @@ MACHINES = 3
 NOTICE_S = 60
 """Before a machine is taken away."""
 DRIVER = r"-m jobs @order\.json"
+HURRY = "hurry"
 BETWEEN = (30, 60)
 """Images between two blows. One that was on the device when a worker died is made alone and first, and has to be done
 before the next one dies, or it would be blamed; and a machine has to finish a shard, or it would be left out."""
+
+
+def slow_model(folder: Path, pace: float) -> str:
+    """Of a job in this folder: an image takes so many seconds until `hurry`."""
+    return f"fake:pace={pace},hurry={folder / HURRY}"
+
+
+def hurry(run: Run) -> None:
+    """Nothing more happens to it: it ends soon."""
+    run.job.file.with_name(HURRY).touch()
+    run.end(timeout_s=RUN_S)
 
 
 @dataclass(frozen=True)
@@ -86,10 +99,14 @@ def paints(job: Job, machine: RayNode) -> bool:
 
 
 def lose_machines(
-    run: Run, cluster: RayCluster, machines: list[RayNode], losses: Iterable[Literal["drained", "killed"]]
+    run: Run,
+    cluster: RayCluster,
+    machines: list[RayNode],
+    losses: Iterable[Literal["drained", "killed"]],
+    between: int = 0,
 ) -> list[float]:
     """Again and again the oldest machine is taken away, with a notice or without. One has just joined, and nobody has
-    asked anything of it yet."""
+    asked anything of it yet. `between`: so many images are begun after each loss, which more than two need."""
     job, seconds, before = run.job, [], list(losses)
     with ExitStack() as stack:
         for loss in before:
@@ -98,7 +115,9 @@ def lose_machines(
             lost = machines.pop(0)
             with until_back(job, seconds, 1):
                 lost.drain(NOTICE_S) if loss == "drained" else lost.kill()
-        run.end(timeout_s=RUN_S)
+            run.wait_until_painted(0)  # from now on
+            run.wait_until_painted(between)
+        hurry(run)
     assert run.child.stderr.count(" is taken away in ") == before.count("drained")
     assert run.child.stderr.count(" died with ") == before.count("killed")
     return seconds
@@ -113,42 +132,43 @@ def kill_workers(job: Job, fleet: Fleet, times: int, random: Random) -> list[flo
             run.wait_until_painted(random.randint(*BETWEEN))
             with until_back(job, seconds, 1):
                 random.choice(painters(job)).kill()
-        run.end(timeout_s=RUN_S)
+        hurry(run)
     return seconds
 
 
-def kill_drivers(job: Job, fleet: Fleet, times: int, random: Random) -> list[float]:
-    """SIGKILL to the driver on the head; once that is said, the same submission again."""
-
-    def blow(fleet: Fleet, run: Run) -> Fleet:
-        fleet.driver().kill()
-        assert run.child.wait(GONE_S) == 1, run.child
-        assert "LM1614" in run.child.stderr
-        return fleet
-
-    return _begin_anew(job, fleet, times, random, blow)
+Blow = Callable[[Fleet, Run], Fleet]
+"""What ends a driver; and the fleet that its job is then submitted to."""
 
 
-def kill_heads(job: Job, fleet: Fleet, times: int, random: Random, another: Callable[[], Fleet]) -> list[float]:
+def kill_driver(fleet: Fleet, run: Run) -> Fleet:
+    """SIGKILL to the driver on the head, until that is said."""
+    fleet.driver().kill()
+    assert run.child.wait(GONE_S) == 1, run.child
+    assert "LM1614" in run.child.stderr
+    return fleet
+
+
+def kill_head(another: Callable[[], Fleet]) -> Blow:
     """The head vanishes with the driver, and its machines are left alone. Another cluster is made, which takes time of
-    its own, and the job is submitted there."""
+    its own."""
 
     def blow(fleet: Fleet, _: Run) -> Fleet:
         fleet.cluster.child.end()
         return another()
 
-    return _begin_anew(job, fleet, times, random, blow)
+    return blow
 
 
-def _begin_anew(job: Job, fleet: Fleet, times: int, random: Random, blow: Callable[[Fleet, Run], Fleet]) -> list[float]:
+def submit_again(job: Job, fleet: Fleet, blows: Iterable[Blow], random: Random) -> list[float]:
+    """After each blow the same submission."""
     seconds: list[float] = []
     workers = max(1, len(fleet.machines))
     with ExitStack() as stack:
         run = stack.enter_context(fleet.submitted(job))
-        for _ in range(times):
+        for blow in blows:
             run.wait_until_painted(random.randint(*BETWEEN))
             with until_back(job, seconds, workers):
                 fleet = blow(fleet, run)
                 run = stack.enter_context(fleet.submitted(job))
-        run.end(timeout_s=RUN_S)
+        hurry(run)
     return seconds

@@ -18,14 +18,21 @@ Stream = Literal["stdout", "stderr"]
 
 NURSERY = Path(__file__).with_name("nursery.py")
 POLL_S = 0.02
+REST = 9
+"""A look at all processes takes as long as a poll: whoever waits rests so often as long as the look took, so that he
+takes a tenth of a core."""
+LONGEST_REST_S = 0.5
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
     """Return once the condition holds; an AssertionError that says `what` was waited for, if it never does."""
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
+    deadline = began + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what}"
-        time.sleep(POLL_S)
+        looked = time.monotonic()
+        assert looked < deadline, f"waited {timeout_s:g} s for {what}"
+        time.sleep(min(max(POLL_S, REST * (looked - began)), LONGEST_REST_S))
+        began = time.monotonic()
 
 
 class Child:

@@ -59,6 +59,8 @@ class FakeOptions:
     """Prompts with this word are flagged by the safety checker that this model pretends to have."""
     cure: str = ""
     """A file: once it is there, no prompt raises, kills or hangs any more."""
+    hurry: str = ""
+    """A file: once it is there, the next images take no time, whatever `pace` says."""
     journal: str = ""
     """A file to which each image is added before it is painted, as `key pid`: who made what, and how often."""
 
@@ -107,7 +109,7 @@ class FakeModel:
         if options.journal:
             with Path(options.journal).open("a") as journal:
                 journal.write("".join(f"{request.key} {os.getpid()}\n" for request in requests))
-        if options.pace:
+        if options.pace and not (options.hurry and Path(options.hurry).exists()):
             time.sleep(options.pace * batch.size)
         if batch.size > options.oom:
             raise OutOfMemory(Problem("LM1604", f"no room for {batch.size} images; oom={options.oom}"))

@@ -50,6 +50,15 @@ def test_pace_is_the_time_an_image_takes_filling_included():
     assert time.monotonic() - began >= 0.04
 
 
+def test_a_file_ends_the_pace(tmp_path):
+    hurry, began = tmp_path / "hurry", time.monotonic()
+    paint(make_request(), options=f"pace=0.1,hurry={hurry}")
+    assert time.monotonic() - began >= 0.1
+
+    hurry.touch()
+    paint(make_request(), options=f"pace=1000,hurry={hurry}")
+
+
 def test_a_word_acts_on_its_own_prompts_alone():
     with pytest.raises(RuntimeError, match="fail=boom"):
         paint(make_request("a boom"), options="fail=boom")
