@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from actors.storage.bucket import Bucket, Fence
 
-PART_ROWS = 1 << 19
-"""In memory at once, and in a file of the ledger: 21 MB, and some 60 MB more while one part is looked up in another."""
-BLOCK_ROWS = 1 << 18
-"""Spread over the parts at once."""
+PART_ROWS = 1 << 18
+"""In a part, in a file of the ledger, and what is spread over the parts at once: 10 MB, of which there are several
+copies in memory while one part is looked up in another."""
+MOST_PARTS = 1 << 14
 HASH = pa.binary(16)
 RECORD = np.dtype([("row", "<i8"), ("id", "V16"), ("content", "V16")])
 SCHEMA = pa.schema([("row", pa.int64()), ("id", HASH), ("content", HASH)])
@@ -48,13 +48,13 @@ class Parts:
 
     def spread(self, blocks: Iterable[Records]) -> None:
         """Add these. Within a part they stay in their order."""
-        for block in gathered(blocks, BLOCK_ROWS):
+        for block in gathered(blocks):
             part = part_of(block, self.count)
             ends = np.cumsum(np.bincount(part, minlength=self.count))
             pieces = np.split(block[np.argsort(part, kind="stable")], ends[:-1])
             for number, piece in enumerate(pieces):
                 if len(piece):
-                    with self._path(number).open("ab") as file:  # and not kept open: there may be 4,096
+                    with self._path(number).open("ab") as file:  # and not kept open: there may be thousands
                         file.write(piece.tobytes())
 
     def read(self, part: int) -> Iterator[Records]:
@@ -77,7 +77,7 @@ class Parts:
 
 def parts_for(rows: int) -> int:
     """Into how many parts so many rows are divided."""
-    return min(4096, 1 << max(0, -(-rows // PART_ROWS) - 1).bit_length())
+    return min(MOST_PARTS, 1 << max(0, -(-rows // PART_ROWS) - 1).bit_length())
 
 
 def part_of(records: Records, parts: int) -> NDArray[np.uint16]:
@@ -86,12 +86,12 @@ def part_of(records: Records, parts: int) -> NDArray[np.uint16]:
     return (ids[:, 0].astype(np.uint64) * np.uint64(parts) >> np.uint64(32)).astype(np.uint16)
 
 
-def gathered(blocks: Iterable[Records], rows: int) -> Iterator[Records]:
-    """The same in blocks of at least so many records, and what is left."""
+def gathered(blocks: Iterable[Records]) -> Iterator[Records]:
+    """The same in blocks of at least `PART_ROWS` records, and what is left."""
     waiting: list[Records] = []
     for block in blocks:
         waiting.append(block)
-        if sum(map(len, waiting)) >= rows:
+        if sum(map(len, waiting)) >= PART_ROWS:
             yield np.concatenate(waiting)
             waiting = []
     if any(map(len, waiting)):
@@ -117,7 +117,7 @@ def get_records(bucket: Bucket, key: str) -> Records:
 
 def put_records(bucket: Bucket, place: str, blocks: Iterable[Records], fence: Fence) -> None:
     """Write hashes, into as many files as they need: none where there are none."""
-    for number, records in enumerate(gathered(blocks, PART_ROWS)):
+    for number, records in enumerate(gathered(blocks)):
         table = pa.table([records["row"], array(records["id"]), array(records["content"])], schema=SCHEMA)
         sink = io.BytesIO()
         packed = {"row": "DELTA_BINARY_PACKED"}  # hashes are as long as they look

@@ -1,6 +1,6 @@
 """Known: the rows that earlier slots of a schedule have committed, as hashes.
 
-`known/<slot>/<number>-<rows>.parquet` has those of one slot, in files of half a million.
+`known/<slot>/<number>-<rows>.parquet` has those of one slot, in files of a quarter of a million or more.
 """
 
 from collections.abc import Iterable, Iterator

@@ -71,7 +71,6 @@ def test_of_each_id_what_was_said_last_is_known(tmp_path_factory, slots, part_ro
     ledger, expected = open_bucket(str(folder / "ledger")), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hashes, "PART_ROWS", part_rows)
-        patch.setattr(hashes, "BLOCK_ROWS", 2 * part_rows)
         for slot, numbers in enumerate(slots):
             made = records(numbers, content=slot)
             Known(ledger).add(f"slot-{slot}", [made[:3], made[3:]], lambda: None)
@@ -101,7 +100,6 @@ def test_what_is_picked_is_what_differs_from_all_before(tmp_path_factory, tables
     ledger, known = open_bucket(str(folder / "ledger")), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hashes, "PART_ROWS", part_rows)
-        patch.setattr(hashes, "BLOCK_ROWS", 2 * part_rows)
         patch.setattr(known_module, "MOST_SLOTS", 1 if compacted else 64)
         for night, table in enumerate(tables):
             spec = spec_of(folder, night, [(str(name), f"colour {content}") for name, content in table.items()])
@@ -140,7 +138,6 @@ def fail(spec, rows):
 
 def test_memory_does_not_grow_with_the_table(tmp_path, monkeypatch):
     monkeypatch.setattr(hashes, "PART_ROWS", 1 << 12)
-    monkeypatch.setattr(hashes, "BLOCK_ROWS", 1 << 12)
     monkeypatch.setattr(rewrite, "PART_GROUPS", 1)
     monkeypatch.setattr(rewrite, "MAX_GROUP_ROWS", 1 << 12)
 

@@ -164,7 +164,6 @@ def test_only_a_schedule_knows_what_is_new(tmp_path):
 
 def test_many_parts_make_what_one_makes(tmp_path, monkeypatch):
     monkeypatch.setattr(hashes, "PART_ROWS", 7)
-    monkeypatch.setattr(hashes, "BLOCK_ROWS", 16)
     nights = Nights(tmp_path)
     nights.table([{"id": str(n), "prompt": "boom" if n % 10 == 3 else f"colour {n}"} for n in range(60)])
     assert report(nights.run()) == (60, 0, 0, 6)
