@@ -60,7 +60,7 @@ def records(numbers, content):
     return made
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     st.lists(st.lists(st.integers(0, 60)), max_size=6),
     st.sampled_from([1, 5, 64, 1000]),

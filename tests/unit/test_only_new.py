@@ -2,12 +2,15 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.errors import InputError
 from actors.storage.opening import open_bucket
+from actors.tables import rewrite
 from builders import MODEL, drive, read_rows
 from cluster.schedule import hashes, news
 from cluster.schedule.firing import fire
@@ -132,6 +135,23 @@ def test_a_slot_that_dies_while_it_is_prepared_begins_it_anew(tmp_path, monkeypa
     nights.table(rows(c="an owl"))
     assert report(nights.run(again=True)) == (1, 0, 0, 0)
     assert nights.made() == {"c": "an owl"}
+
+
+def test_a_table_that_is_written_to_while_it_is_copied_is_refused(tmp_path, monkeypatch):
+    nights = Nights(tmp_path)
+    nights.table(rows(a="a cat", b="a dog"))
+
+    def pack(tables, schema):
+        first = next(tables)
+        nights.table(rows(c="an owl", a="a cat", b="a dog"))
+        return rewrite.pack(chain([first], tables), schema)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(news, "pack", pack)
+        with pytest.raises(InputError, match="LM1022"):
+            nights.run()
+    assert report(nights.run(again=True)) == (3, 0, 0, 0)
+    assert nights.made() == {"c": "an owl", "a": "a cat", "b": "a dog"}
 
 
 def test_a_slot_that_dies_before_it_is_noted_is_settled_once(tmp_path, monkeypatch):
