@@ -135,4 +135,5 @@ def _last_of_each(records: Records) -> Records:
     backwards = records[::-1]
     ids = array(backwards["id"])
     first = pc.index_in(ids, value_set=ids).to_numpy()
-    return backwards[first == np.arange(len(records))]
+    last: Records = backwards[first == np.arange(len(records))]
+    return last

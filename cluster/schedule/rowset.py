@@ -23,7 +23,8 @@ class RowSet:
 
     def has(self, rows: Rows) -> NDArray[np.bool_]:
         """Of each of these rows whether it is one of the set."""
-        return (self._words[rows >> 6] & _bits(rows)) != 0
+        found: NDArray[np.bool_] = (self._words[rows >> 6] & _bits(rows)) != 0
+        return found
 
     def places(self) -> Callable[[Rows], Rows]:
         """What tells of each row how many rows of the set, as it is now, come before it."""
