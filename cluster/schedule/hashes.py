@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from actors.storage.bucket import Bucket, Fence
+from actors.storage.mishaps import explained
 
 PART_ROWS = 1 << 18
 """In a part, in a file of the ledger, and what is spread over the parts at once: 10 MB, of which there are several
@@ -41,21 +42,20 @@ class Parts:
     """Records on the local disk, as files without a header: each of the parts has all there is of its ids."""
 
     def __init__(self, folder: Path, rows: int) -> None:
-        """Of about so many rows."""
+        """For about so many rows. The folder is made."""
         self.count = parts_for(rows)
         self._folder = folder
         folder.mkdir()
 
     def spread(self, blocks: Iterable[Records]) -> None:
-        """Add these. Within a part they stay in their order."""
+        """Add these. Within a part they stay in their order. Raises `StorageError` where the disk is full."""
         for block in gathered(blocks):
             part = part_of(block, self.count)
             ends = np.cumsum(np.bincount(part, minlength=self.count))
             pieces = np.split(block[np.argsort(part, kind="stable")], ends[:-1])
             for number, piece in enumerate(pieces):
                 if len(piece):
-                    with self._path(number).open("ab") as file:  # and not kept open: there may be thousands
-                        file.write(piece.tobytes())
+                    self._append(number, piece)
 
     def read(self, part: int) -> Iterator[Records]:
         """A part, `PART_ROWS` at a time: it has more of them where a table says the same again and again."""
@@ -70,6 +70,11 @@ class Parts:
         for block in self.read(part):
             found = _last_of_each(np.concatenate([found, block]))
         return found
+
+    def _append(self, part: int, records: Records) -> None:
+        path = self._path(part)
+        with explained(path, "write"), path.open("ab") as file:  # and not kept open: there may be thousands
+            file.write(records.tobytes())
 
     def _path(self, part: int) -> Path:
         return self._folder / f"{part:04d}"
@@ -88,13 +93,14 @@ def part_of(records: Records, parts: int) -> NDArray[np.uint16]:
 
 def gathered(blocks: Iterable[Records]) -> Iterator[Records]:
     """The same in blocks of at least `PART_ROWS` records, and what is left."""
-    waiting: list[Records] = []
+    waiting, rows = list[Records](), 0
     for block in blocks:
         waiting.append(block)
-        if sum(map(len, waiting)) >= PART_ROWS:
+        rows += len(block)
+        if rows >= PART_ROWS:
             yield np.concatenate(waiting)
-            waiting = []
-    if any(map(len, waiting)):
+            waiting, rows = [], 0
+    if rows:
         yield np.concatenate(waiting)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import metadata
+from actors.errors import StorageError
 from actors.records import Shard
 from actors.storage.opening import open_bucket
 from actors.tables import rewrite
@@ -88,6 +89,13 @@ def test_of_each_id_what_was_said_last_is_known(tmp_path_factory, slots, part_ro
         Known(ledger).compact(lambda: None)
         assert everything("after") == expected
     assert len({entry.slot for entry in hashes.list_entries(ledger, "known/")}) <= 1
+
+
+def test_a_disk_that_is_full_is_named(tmp_path):
+    parts = Parts(tmp_path / "parts", rows=1)
+    (tmp_path / "parts" / "0000").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match="LM1401.*parts/0000"):
+        parts.spread([records([1, 2], content=0)])
 
 
 CONTENTS = st.dictionaries(st.integers(0, 20), st.integers(0, 2), min_size=1, max_size=12)
