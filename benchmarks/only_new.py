@@ -1,6 +1,6 @@
 """What it costs to find the rows that are new: seconds, memory and disk, of a first slot and of one without news.
 
-`python -m benchmarks.only_new [ROWS ...]`, a table of each size. All of it lies on the local disk: at its most some 170
+`python -m benchmarks.only_new [ROWS ...]`, a table of each size. All of it lies on the local disk: at its most some 140
 bytes a row, the table included.
 """
 
