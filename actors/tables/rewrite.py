@@ -1,7 +1,7 @@
 """Rewriting: a table that workers cannot read by small row groups, streamed once into Parquet that they can."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from uuid import uuid4
 
 import pyarrow as pa
@@ -11,7 +11,6 @@ from actors import crash
 from actors.errors import InputError, Problem
 from actors.settings import StorageSettings
 from actors.storage.bucket import Bucket
-from actors.tables.files import require_unchanged
 from actors.tables.parquet import MAX_GROUP_ROWS
 from actors.tables.source import Progress, TableSource
 from actors.tables.stream import stream
@@ -39,7 +38,8 @@ def rewrite(
     attempt = uuid4().hex[:12]
     files = []
     done = 0
-    for number, (data, groups) in enumerate(_parts(source, storage)):
+    tables = (batch.table for batch in stream(source, storage))
+    for number, (data, groups) in enumerate(pack(tables, source.schema)):
         key = f"{prefix}{attempt}-{number:06d}.parquet"
         bucket.put(key, data)
         crash.point("rewrite.part")
@@ -47,8 +47,6 @@ def rewrite(
         done += sum(groups)
         if progress:
             progress(done)
-    for file in source.files:
-        require_unchanged(file.found.url, file.found.version, storage)
     if done != source.rows:
         message = f"{done:,} rows were read, {source.rows:,} had been counted"
         raise InputError(
@@ -57,31 +55,31 @@ def rewrite(
     return PromptTable(identity=source.identity, files=tuple(files), schema=source.schema)
 
 
-def _parts(source: TableSource, storage: StorageSettings) -> Iterator[tuple[bytes, tuple[int, ...]]]:
-    """Whole Parquet files with the rows of their row groups."""
+def pack(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[tuple[bytes, tuple[int, ...]]]:
+    """Tables of any size as whole Parquet files, with the rows of their row groups."""
     sink, groups = io.BytesIO(), list[int]()
-    writer = _writer(sink, source.schema)
-    for group in _groups(source, storage):
+    writer = _writer(sink, schema)
+    for group in _groups(tables):
         writer.write_table(group, row_group_size=MAX_GROUP_ROWS)
         groups.append(group.num_rows)
         if sink.tell() > PART_BYTES or len(groups) == PART_GROUPS:
             writer.close()
             yield sink.getvalue(), tuple(groups)
             sink, groups = io.BytesIO(), []
-            writer = _writer(sink, source.schema)
+            writer = _writer(sink, schema)
     writer.close()
     if groups:
         yield sink.getvalue(), tuple(groups)
 
 
-def _groups(source: TableSource, storage: StorageSettings) -> Iterator[pa.Table]:
-    """The source in row groups: at most `MAX_GROUP_ROWS` rows, and little more than `GROUP_BYTES` bytes."""
+def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in row groups: at most `MAX_GROUP_ROWS` rows, and little more than `GROUP_BYTES` bytes."""
     waiting: list[pa.Table] = []
     rows = size = 0
-    for batch in stream(source, storage):
+    for table in tables:
         start = 0
-        while start < batch.table.num_rows:
-            piece = batch.table.slice(start, MAX_GROUP_ROWS - rows)
+        while start < table.num_rows:
+            piece = table.slice(start, MAX_GROUP_ROWS - rows)
             start += piece.num_rows
             waiting.append(piece)
             rows += piece.num_rows

@@ -50,6 +50,7 @@ def stream(
             pieces = _parquet if file.found.format == "parquet" else _text
             for row, places, table in pieces(file, source.schema, storage, chosen, most):
                 yield SourceBatch(cast(table, source.schema), first_row + row, file.found.url, places)
+            require_unchanged(file.found.url, file.found.version, storage)  # nor was it written to meanwhile
         first_row += sum(file.blocks)
         first_block += len(file.blocks)
 

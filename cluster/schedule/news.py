@@ -1,49 +1,36 @@
 """News: of a job that is `only_new`, the rows that no earlier slot has committed, or that are not as they were then.
 
 The table is read twice: once to hash each row, and once to copy those that are wanted into the output, as the table of
-the slot. Between the two the hashes lie on the disk of this machine (80 bytes a row), and one part of them, with what
-is known of it, in memory, beside one byte for each row.
+the slot. In between its hashes, and those that are known, lie on the disk of this machine, 40 bytes a row; in memory is
+one part of them at a time, beside one bit for each row of the table.
 """
 
-import io
 import json
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from actors.errors import InputError, NotFound, Problem
 from actors.metadata import read_statuses
 from actors.storage.bucket import Bucket, Fence
 from actors.storage.opening import open_bucket
+from actors.tables.rewrite import pack
 from actors.tables.source import TableSource, open_source
 from actors.tables.stream import stream
-from cluster.schedule.known import (
-    RECORD,
-    Known,
-    Records,
-    get_records,
-    list_entries,
-    parts_for,
-    put_records,
-    scatter,
-)
+from cluster.schedule.hashes import RECORD, Parts, Records, array, get_records, list_entries, put_records
+from cluster.schedule.known import Known
+from cluster.schedule.rowset import RowSet
 from jobs.spec import JobSpec
 
 FILES = ("image", "mask_image", "depth_map")
-PART_BYTES = 64 << 20
-GROUP_ROWS = 65_536
 SEPARATOR = "\x1f"
-KNOWN, NEW, CHANGED = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +52,7 @@ def pick(spec: JobSpec, ledger: Bucket, slot: str, fence: Fence) -> News:
     Raises `InputError` for a table that cannot be read, and for input images, whose paths would lead elsewhere.
     """
     try:
-        return News(**json.loads(ledger.get(_note(slot))))
+        return _noted(ledger, slot)
     except NotFound:
         pass
     if files := [name for name in spec.overrides if name in FILES]:
@@ -74,28 +61,26 @@ def pick(spec: JobSpec, ledger: Bucket, slot: str, fence: Fence) -> News:
     for info in list(ledger.list(f"pending/{slot}/")):
         ledger.delete(info.key)  # of an attempt that ended in between
     source, known = open_source(spec.prompts, spec.storage), Known(ledger)
-    with tempfile.TemporaryDirectory(prefix="lightmill-news-") as folder:
-        parts = parts_for(max(source.rows, known.rows))
-        hashes = Path(folder) / "all"
-        _hash_all(source, spec, hashes, Path(folder), parts)
-        fate = np.zeros(source.rows, np.uint8)
-        for part in range(parts):
-            _judge(Path(folder) / str(part), known.read(part, parts), fate)
-        counts = np.bincount(fate, minlength=3)
-        prompts = _copy(source, spec, fate) if counts[NEW] + counts[CHANGED] else ""
-        _keep(hashes, fate, ledger, slot, Path(folder), fence)
-    news = News(prompts, int(counts[NEW]), int(counts[CHANGED]), int(counts[KNOWN]))
+    with TemporaryDirectory(prefix="lightmill-news-") as folder:
+        most = max(source.rows, known.rows)
+        table, before = Parts(Path(folder) / "table", most), Parts(Path(folder) / "known", most)
+        table.spread(_records(batch.table, spec, batch.first_row) for batch in stream(source, spec.storage))
+        before.spread(known.read())
+        wanted, new, changed = _compare(table, before, source.rows)
+        prompts = _copy(source, spec, wanted) if new + changed else ""
+        _keep(table, wanted, ledger, slot, fence)
+    news = News(prompts, new, changed, source.rows - new - changed)
     ledger.put(_note(slot), json.dumps(asdict(news)).encode(), fence=fence)
     return news
 
 
 def settle(spec: JobSpec, ledger: Bucket, slot: str, fence: Fence) -> int:
     """Note the rows of a finished slot as known, but those that failed; how many those are. Twice is as once."""
-    failed = _failed(open_bucket(spec.output, spec.storage))
-    known = Known(ledger)
-    for entry in list_entries(ledger, f"pending/{slot}/"):
-        records = get_records(ledger, entry.key)
-        known.add(slot, entry.part, entry.parts, records[~np.isin(records["row"], failed)], fence)
+    news = _noted(ledger, slot)
+    failed = _failed(open_bucket(spec.output, spec.storage), news.new + news.changed)
+    pending = (get_records(ledger, entry.key) for entry in list_entries(ledger, f"pending/{slot}/"))
+    made = (records[~failed.has(records["row"])] for records in pending)
+    Known(ledger).add(slot, made, fence)
     Known(ledger).compact(fence)
     for info in list(ledger.list(f"pending/{slot}/")):
         if info.key != _note(slot):  # which says until the end that the slot has its table
@@ -107,21 +92,8 @@ def _note(slot: str) -> str:
     return f"pending/{slot}/news.json"
 
 
-def _hash_all(source: TableSource, spec: JobSpec, hashes: Path, folder: Path, parts: int) -> None:
-    """Every row's hashes, in the order of the table, and once more by parts."""
-
-    def blocks(whole: Any) -> Iterator[Records]:  # noqa: ANN401 - a file
-        for batch in stream(source, spec.storage):
-            records = _records(batch.table, spec, batch.first_row)
-            whole.write(records.tobytes())
-            yield records
-
-    with hashes.open("wb") as whole, ExitStack() as files:
-        opened: dict[int, Any] = {}
-        for part, records in scatter(blocks(whole), parts):
-            if part not in opened:
-                opened[part] = files.enter_context((folder / str(part)).open("wb"))
-            opened[part].write(records.tobytes())
+def _noted(ledger: Bucket, slot: str) -> News:
+    return News(**json.loads(ledger.get(_note(slot))))
 
 
 def _records(table: pa.Table, spec: JobSpec, first_row: int) -> Records:
@@ -141,66 +113,53 @@ def _hash(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _judge(path: Path, known: dict[bytes, bytes], fate: NDArray[np.uint8]) -> None:
-    """Say of each row of a part whether it is known, new or changed."""
-    if not path.exists():
-        return
-    records = np.fromfile(path, RECORD)
-    before = map(known.get, records["id"].tolist())
-    fate[records["row"]] = [
-        NEW if old is None else KNOWN if old == now else CHANGED
-        for old, now in zip(before, records["content"].tolist(), strict=True)
-    ]
+def _compare(table: Parts, known: Parts, rows: int) -> tuple[RowSet, int, int]:
+    """The rows that are wanted; how many are new, and how many have changed."""
+    wanted, new, changed = RowSet(rows), 0, 0
+    for part in range(table.count):
+        before = known.latest(part)
+        for now in table.read(part):
+            found = pc.index_in(array(now["id"]), value_set=array(before["id"]))
+            same = pc.equal(array(before["content"]).take(found), array(now["content"]))
+            wanted.add(now["row"][~same.fill_null(False).to_numpy(zero_copy_only=False)])
+            new, changed = new + same.null_count, changed + same.false_count
+    return wanted, new, changed
 
 
-def _copy(source: TableSource, spec: JobSpec, fate: NDArray[np.uint8]) -> str:
+def _copy(source: TableSource, spec: JobSpec, wanted: RowSet) -> str:
     """The wanted rows as Parquet in the output; the name of all these files."""
     bucket = open_bucket(spec.output, spec.storage)
     stem = f"prompts/new-{uuid4().hex[:12]}"
-    number, sink = 0, io.BytesIO()
-    writer = pq.ParquetWriter(sink, source.schema, compression="zstd")
-    for batch in stream(source, spec.storage):
-        wanted = batch.table.filter(pa.array(fate[batch.first_row :][: batch.table.num_rows] != KNOWN))
-        if wanted.num_rows:
-            writer.write_table(wanted, row_group_size=GROUP_ROWS)
-        if sink.tell() > PART_BYTES:
-            writer.close()
-            bucket.put(f"{stem}-{number:06d}.parquet", sink.getvalue())
-            number, sink = number + 1, io.BytesIO()
-            writer = pq.ParquetWriter(sink, source.schema, compression="zstd")
-    writer.close()
-    bucket.put(f"{stem}-{number:06d}.parquet", sink.getvalue())
+
+    def tables() -> Iterator[pa.Table]:
+        for batch in stream(source, spec.storage):
+            rows = np.arange(batch.first_row, batch.first_row + batch.table.num_rows)
+            yield batch.table.filter(pa.array(wanted.has(rows)))
+
+    for number, (data, _) in enumerate(pack(tables(), source.schema)):
+        bucket.put(f"{stem}-{number:06d}.parquet", data)
     return f"{bucket.url}/{stem}-*.parquet"
 
 
-def _keep(hashes: Path, fate: NDArray[np.uint8], ledger: Bucket, slot: str, folder: Path, fence: Fence) -> None:
+def _keep(table: Parts, wanted: RowSet, ledger: Bucket, slot: str, fence: Fence) -> None:
     """The hashes of the wanted rows, numbered as in the slot's own table, until it is known what became of them."""
-    parts = parts_for(int(np.count_nonzero(fate)))
+    place = wanted.places()
 
-    def blocks() -> Iterator[Records]:
-        first = 0
-        for start in range(0, len(fate), GROUP_ROWS):
-            here = fate[start : start + GROUP_ROWS] != KNOWN
-            records = np.fromfile(hashes, RECORD, count=len(here), offset=start * RECORD.itemsize)[here]
-            records["row"] = np.arange(first, first + len(records))
-            first += len(records)
-            yield records
+    def kept() -> Iterator[Records]:
+        for part in range(table.count):
+            for records in table.read(part):
+                mine = records[wanted.has(records["row"])]
+                mine["row"] = place(mine["row"])
+                yield mine
 
-    with ExitStack() as files:
-        opened: dict[int, Any] = {}
-        for part, records in scatter(blocks(), parts):
-            if part not in opened:
-                opened[part] = files.enter_context((folder / f"kept-{part}").open("wb"))
-            opened[part].write(records.tobytes())
-    for part in sorted(opened):
-        put_records(ledger, f"pending/{slot}", part, parts, np.fromfile(folder / f"kept-{part}", RECORD), fence)
+    put_records(ledger, f"pending/{slot}", kept(), fence)
 
 
-def _failed(output: Bucket) -> NDArray[np.int64]:
-    """Rows of the slot's own table of which an image failed."""
-    found: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+def _failed(output: Bucket, rows: int) -> RowSet:
+    """Of the slot's own table, which has so many rows, those of which an image failed."""
+    failed = RowSet(rows)
     for info in output.list("metadata/"):
         with output.open(info.key) as opened:
-            rows, statuses = read_statuses(opened)
-        found.append(rows[statuses == "failed"])
-    return np.unique(np.concatenate(found))
+            numbers, statuses = read_statuses(opened)
+        failed.add(numbers[statuses == "failed"])
+    return failed

@@ -2,20 +2,18 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from actors.errors import InputError
 from actors.storage.opening import open_bucket
+from actors.tables import rewrite
 from builders import MODEL, drive, read_rows
-from cluster.schedule import known as known_module
-from cluster.schedule import news
+from cluster.schedule import hashes, news
 from cluster.schedule.firing import fire
-from cluster.schedule.known import RECORD, Known, part_of, parts_for
 from cluster.schedule.schedule import Schedule
 from commands import lightmill
 
@@ -139,6 +137,23 @@ def test_a_slot_that_dies_while_it_is_prepared_begins_it_anew(tmp_path, monkeypa
     assert nights.made() == {"c": "an owl"}
 
 
+def test_a_table_that_is_written_to_while_it_is_copied_is_refused(tmp_path, monkeypatch):
+    nights = Nights(tmp_path)
+    nights.table(rows(a="a cat", b="a dog"))
+
+    def pack(tables, schema):
+        first = next(tables)
+        nights.table(rows(c="an owl", a="a cat", b="a dog"))
+        return rewrite.pack(chain([first], tables), schema)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(news, "pack", pack)
+        with pytest.raises(InputError, match="LM1022"):
+            nights.run()
+    assert report(nights.run(again=True)) == (3, 0, 0, 0)
+    assert nights.made() == {"c": "an owl", "a": "a cat", "b": "a dog"}
+
+
 def test_a_slot_that_dies_before_it_is_noted_is_settled_once(tmp_path, monkeypatch):
     nights = Nights(tmp_path)
     nights.table(rows(a="a cat", b="boom"))
@@ -167,51 +182,8 @@ def test_only_a_schedule_knows_what_is_new(tmp_path):
     assert lightmill("run", nights.file).codes == ["LM1704"]
 
 
-@given(st.integers(1, 10**9))
-def test_parts_are_powers_of_two_and_small_enough(number):
-    parts = parts_for(number)
-    assert parts & (parts - 1) == 0
-    assert parts == 4096 or number <= parts * known_module.PART_ROWS
-
-
-def records(numbers, content=0):
-    made = np.zeros(len(numbers), RECORD)
-    ids = b"".join(news._hash(str(number)) for number in numbers)
-    made["id"] = np.frombuffer(ids, "V16")
-    made["content"] = np.frombuffer(news._hash(str(content)) * len(numbers), "V16")
-    return made
-
-
-@settings(max_examples=30)
-@given(
-    st.lists(st.tuples(st.sets(st.integers(0, 60)), st.sampled_from([1, 2, 8, 64])), max_size=6),
-    st.sampled_from([1, 4, 16]),
-)
-def test_what_is_known_is_read_by_any_number_of_parts(tmp_path_factory, slots, parts):
-    ledger = open_bucket(str(tmp_path_factory.mktemp("ledger")))
-    expected = {}
-    for slot, (numbers, of) in enumerate(slots):
-        made = records(sorted(numbers), content=slot)
-        for part in range(of):
-            Known(ledger).add(f"slot-{slot}", part, of, made[part_of(made, of) == part], lambda: None)
-        expected |= dict(zip(made["id"].tolist(), made["content"].tolist(), strict=True))
-
-    def everything():
-        found = [Known(ledger).read(part, parts) for part in range(parts)]
-        assert sum(map(len, found)) == len(set().union(*found))
-        return {name: content for part in found for name, content in part.items()}
-
-    assert everything() == expected
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(known_module, "MOST_SLOTS", 1)
-        Known(ledger).compact(lambda: None)
-        assert everything() == expected
-        assert len({entry.slot for entry in known_module.list_entries(ledger, "known/")}) <= 1
-
-
 def test_many_parts_make_what_one_makes(tmp_path, monkeypatch):
-    monkeypatch.setattr(known_module, "PART_ROWS", 7)
-    monkeypatch.setattr(news, "GROUP_ROWS", 16)
+    monkeypatch.setattr(hashes, "PART_ROWS", 7)
     nights = Nights(tmp_path)
     nights.table([{"id": str(n), "prompt": "boom" if n % 10 == 3 else f"colour {n}"} for n in range(60)])
     assert report(nights.run()) == (60, 0, 0, 6)
