@@ -30,7 +30,7 @@ from actors.storage.outlet import Outlet
 from benchmarks.natural import natural_images
 from benchmarks.timing import interleaved, print_table, write_results
 
-ROUNDS = 15
+ROUNDS = 11
 """Of less than a second each."""
 BYTES = 200_000_000
 """Of images in a file: three row groups."""
