@@ -14,8 +14,8 @@ from benchmarks import goals, plots
 
 BENCHMARKS = {
     "encoders": ("png", "1024"),
-    "data_path": ("webp",),
-    "parquet_sink": (),
+    "data_path": ("webp", "1024"),
+    "parquet_sink": ("png",),
     "control_plane": ("2",),
     "paced_job": (),
     "null_job": (),

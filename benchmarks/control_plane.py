@@ -1,8 +1,8 @@
-"""How many rows a second pass through everything but a model: plan, lease, Ray, batches, tars, commits, index.
+"""How many rows a second pass through everything but a model: lease, Ray, batches, tars, commits.
 
 `python -m benchmarks.control_plane [WORKERS ...]`. Whole jobs through the command line, with the smallest images that a
-job may ask for (8 x 8 pixels of `fake`). The rate is that of the rows by which a large job is larger than a small one,
-over the seconds by which it takes longer: what starting and ending Ray costs is in neither.
+job may ask for (8 x 8 pixels of `fake`). The rate is the median of those from one commit to the tenth after it: what
+starting and ending Ray costs is in none.
 """
 
 import json
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -18,15 +19,15 @@ import pyarrow.parquet as pq
 
 from benchmarks.timing import print_table, write_results
 
-SMALL, LARGE = 10_000, 110_000
-ROUNDS = 3
+ROWS, BEFORE, WINDOW = 150_000, 10_000, 20_000
+"""Of a job; those after which counting begins, when all workers are at work; and those of one rate."""
 SHARD = 2_000
 BATCH = 512
 
 
-def job(folder: Path, rows: int, workers: int) -> float:
-    """Seconds of one whole job."""
-    table = pa.table({"prompt": [f"a painting of {number} foxes in the snow" for number in range(rows)]})
+def job(folder: Path, workers: int) -> tuple[float, list[float]]:
+    """Seconds of one whole job, and its rates."""
+    table = pa.table({"prompt": [f"a painting of {number} foxes in the snow" for number in range(ROWS)]})
     pq.write_table(table, folder / "prompts.parquet", row_group_size=65_536)
     flags = {
         "--prompts": folder / "prompts.parquet",
@@ -45,24 +46,21 @@ def job(folder: Path, rows: int, workers: int) -> float:
     command = [Path(sys.executable).parent / "lightmill", "run", *words, "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     seconds = time.perf_counter() - began
-    assert json.loads(done.stdout)["totals"]["ok"] == rows
-    return seconds
+    assert json.loads(done.stdout)["totals"]["ok"] == ROWS
+    commits = sorted(path.stat().st_mtime for path in (folder / "out" / "metadata").glob("*.parquet"))
+    ends = commits[BEFORE // SHARD - 1 :: WINDOW // SHARD]
+    return seconds, [WINDOW / (later - earlier) for earlier, later in pairwise(ends)]
 
 
 def main() -> None:
     """Measure, print, write."""
     rows = []
     for workers in map(int, sys.argv[1:] or ("1", "2")):
-        seconds: dict[int, list[float]] = {SMALL: [], LARGE: []}
-        for _ in range(ROUNDS):
-            for size, found in seconds.items():
-                with tempfile.TemporaryDirectory() as folder:
-                    found.append(job(Path(folder), size, workers))
-        small, large = median(seconds[SMALL]), median(seconds[LARGE])
-        rate = (LARGE - SMALL) / (large - small)
-        rows.append({"workers": workers, "small job s": small, "large job s": large, "rows/s": rate})
+        with tempfile.TemporaryDirectory() as folder:
+            seconds, rates = job(Path(folder), workers)
+        rows.append({"workers": workers, "job s": seconds, "rows/s": median(rates), "slowest": min(rates)})
     print_table(rows)
-    write_results("control_plane", rows)
+    write_results("control_plane", rows, by=["workers"])
 
 
 if __name__ == "__main__":

@@ -33,14 +33,16 @@ from actors.storage.bucket import Bucket
 from actors.storage.opening import open_bucket
 from actors.writer import ShardWriter
 from benchmarks.natural import Pixels, natural_images, null_model
-from benchmarks.timing import interleaved, print_table, write_results
+from benchmarks.timing import Candidates, interleaved, print_table, write_results
 from jobs.bench import IN_HAND
 
 DIFFERENT = 4
 ROUNDS = 5
-IMAGES = {"webp": 1600, "png": 3200, "jpeg": 6400}
-"""Of 512 pixels in a round: six seconds and more, so that its end, when only one shard is left, hardly counts. Of 1024,
-a quarter as many; to S3, where one core does all, half as many."""
+IMAGES = {"webp": 1120, "png": 3200, "jpeg": 6400}
+"""Of 512 pixels in a round: four and a half seconds and more, so that its end, when only one shard is left, hardly
+counts. Of 1024, a quarter as many; to S3, where one core does all, half as many."""
+WARM_UP = 10
+"""Times fewer in the round that does not count."""
 SHARDS = {"folder": 16, "s3": 8}
 """Of 20 to 50 MB."""
 
@@ -119,9 +121,9 @@ def _cases() -> Iterator[tuple[int, ImageFormat, list[Pixels], int]]:
             yield size, name, images, IMAGES[name] * 512**2 // size**2
 
 
-def _in_turns(count: int, candidates: dict[str, Callable[[], None]]) -> dict[str, float]:
+def _in_turns(count: int, candidates: Callable[[int], Candidates]) -> dict[str, float]:
     """Images a second of each, and those of lightmill over those of the slowest of the others."""
-    seconds = interleaved(candidates, ROUNDS)
+    seconds = interleaved(candidates(count), ROUNDS, candidates(count // WARM_UP))
     rates = {name: count / median(rounds) for name, rounds in seconds.items()}
     ours = seconds.pop("lightmill")
     ideal = map(max, zip(*seconds.values(), strict=True))
@@ -132,12 +134,8 @@ def _in_turns(count: int, candidates: dict[str, Callable[[], None]]) -> dict[str
 def to_folder() -> Iterator[dict[str, Any]]:
     """Against encoding alone."""
     for size, name, images, count in _cases():
-        settings = EncodingSettings(format=name)
         with tempfile.TemporaryDirectory() as folder:
-            candidates = {
-                "encode alone": partial(encode_alone, images, count, settings),
-                "lightmill": partial(write_shards, open_bucket(folder), images, count, SHARDS["folder"], settings),
-            }
+            candidates = partial(_to_folder, open_bucket(folder), images, EncodingSettings(format=name))
             yield {"to": "folder", "format": name, "size": size, **_in_turns(count, candidates)}
 
 
@@ -145,15 +143,24 @@ def to_s3() -> Iterator[dict[str, Any]]:
     """Against the slower of encoding alone and uploading alone."""
     with _loopback_bucket() as bucket:
         for size, name, images, number in _cases():
-            count = number // 2
-            settings = EncodingSettings(format=name)
-            encoded = [encode(image, settings, _imprint(images)) for image in images]
-            candidates = {
-                "encode alone": partial(encode_alone, images, count, settings),
-                "upload alone": partial(upload_alone, bucket, encoded, count),
-                "lightmill": partial(write_shards, bucket, images, count, SHARDS["s3"], settings),
-            }
-            yield {"to": "s3", "format": name, "size": size, **_in_turns(count, candidates)}
+            candidates = partial(_to_s3, bucket, images, EncodingSettings(format=name))
+            yield {"to": "s3", "format": name, "size": size, **_in_turns(number // 2, candidates)}
+
+
+def _to_folder(bucket: Bucket, images: list[Pixels], settings: EncodingSettings, count: int) -> Candidates:
+    return {
+        "encode alone": partial(encode_alone, images, count, settings),
+        "lightmill": partial(write_shards, bucket, images, count, SHARDS["folder"], settings),
+    }
+
+
+def _to_s3(bucket: Bucket, images: list[Pixels], settings: EncodingSettings, count: int) -> Candidates:
+    encoded = [encode(image, settings, _imprint(images)) for image in images]
+    return {
+        "encode alone": partial(encode_alone, images, count, settings),
+        "upload alone": partial(upload_alone, bucket, encoded, count),
+        "lightmill": partial(write_shards, bucket, images, count, SHARDS["s3"], settings),
+    }
 
 
 @contextmanager
@@ -180,7 +187,7 @@ def main() -> None:
         print_table(found)
         print()
         rows += found
-    write_results("data_path", rows)
+    write_results("data_path", rows, by=["to", "format", "size"])
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from benchmarks.natural import Pixels, natural_images
 from benchmarks.timing import interleaved, print_table, write_results
 
 SIZES = (512, 1024)
-IMAGES = 4
+IMAGES = 2
 ROUNDS = 5
 JPEG_QUALITY = 95
 
@@ -161,7 +161,7 @@ def main() -> None:
                 rows += (found := list(_measure(name, size, threads)))
                 print_table(found)
                 print()
-    write_results("encoders", rows)
+    write_results("encoders", rows, by=["format", "size", "encoder"])
 
 
 if __name__ == "__main__":

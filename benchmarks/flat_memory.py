@@ -60,13 +60,18 @@ def _resident(pid: int) -> dict[str, float]:
 
 
 def growth(seen: list[dict[str, Any]], role: str) -> dict[str, float]:
-    """Of one role: at a fifth of the job, at its end, and how much that is an image."""
-    working = [sample for sample in seen if sample["images"] and sample[role]]
-    first = next(sample for sample in working if sample["images"] >= 0.2 * working[-1]["images"])
-    last, images = working[-1], working[-1]["images"] - first["images"]
-    grown = last[role] - first[role]
-    each = grown * 2**20 / max(1, images)
-    return {"at a fifth, MiB": first[role], "at the end, MiB": last[role], "grown, MiB": grown, "bytes an image": each}
+    """Of one role: the most there was while the worker made its second fifth, and its last, and the difference an
+    image; and the most of all, which the driver has when it writes the index at the end."""
+    working = [sample for sample in seen if sample["images"] and sample["worker"]]
+    images = working[-1]["images"]
+
+    def most(start: float, stop: float) -> float:
+        return max(sample[role] for sample in working if start * images <= sample["images"] <= stop * images)
+
+    early, late = most(0.2, 0.4), most(0.8, 1)
+    each = (late - early) * 2**20 / (0.6 * images)
+    highest = max(sample[role] for sample in seen)
+    return {"early, MiB": early, "late, MiB": late, "bytes an image": each, "at most, MiB": highest}
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """A whole job where Ray is not installed: a worker in this process, two shards in hand, each committed by its metadata.
 
-All that a job does beside plan, lease and the driver's calls, whose cost other benchmarks measure.
+All that a job does beside lease and the driver's calls, whose cost other benchmarks measure.
 """
 
 import time
@@ -9,16 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from actors import metadata
-from actors.models.registry import find_card
-from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardOrder, ShardReport
-from actors.settings import ModelSettings
 from actors.storage.opening import open_bucket
-from actors.tables.source import open_source
 from actors.worker import Worker
 from benchmarks.baselines.task import Task
 from benchmarks.contest import Contender, Outcome
 from jobs.bench import IN_HAND
+from jobs.lanes import lane_recipes
+from jobs.order import RunOrder
+from jobs.promise import make_promise
 from jobs.spec import JobSpec
 
 
@@ -28,12 +27,13 @@ def solo_job(task: Task, *, shard_size: int) -> Contender:
     def run(folder: Path) -> Outcome:
         placed = task.placed(folder)
         spec = JobSpec.model_validate(placed.job(shard_size=shard_size))
-        bucket = open_bucket(spec.output)
         began = time.perf_counter()
-        worker = Worker(_recipe(placed, spec), "solo")
+        bucket = open_bucket(spec.output)
+        promise = make_promise(bucket, RunOrder(spec=spec, check="none"), lambda text: None)
+        manifest = promise.keep(bucket, lambda: None)
+        (recipe,) = lane_recipes(manifest, spec, gpus=0)
+        worker = Worker(recipe, "solo")
         ready = time.perf_counter()
-        starts = range(0, task.images, shard_size)
-        shards = [Shard(n, 0, start, min(start + shard_size, task.images)) for n, start in enumerate(starts)]
         commits: list[tuple[float, int]] = []
         seconds: Counter[str] = Counter()
 
@@ -46,32 +46,8 @@ def solo_job(task: Task, *, shard_size: int) -> Contender:
             seconds.update(report.seconds)
 
         with ThreadPoolExecutor(IN_HAND) as hands:
-            list(hands.map(make, shards))
+            list(hands.map(make, manifest.plan))
         ended = time.perf_counter()
         return Outcome(task.images, ended - ready, ended - began, seconds, tuple(commits))
 
     return run
-
-
-def _recipe(task: Task, spec: JobSpec) -> LaneRecipe:
-    (model,) = spec.lanes
-    return LaneRecipe(
-        lane=0,
-        card=find_card(task.model),
-        model=ModelSettings.model_validate(dict(model)),
-        table=open_source(spec.prompts, spec.storage).table(),
-        columns=spec.columns,
-        overrides=spec.overrides,
-        seed=spec.seed,
-        images_per_prompt=spec.images_per_prompt,
-        output=spec.output,
-        sink=spec.sink,
-        encoding=spec.encoding,
-        checks=spec.checks,
-        policy=spec.policy,
-        prompt_filter=spec.prompt_filter,
-        blocked=(),
-        inputs=spec.inputs,
-        storage=spec.storage,
-        batch_timeout_seconds=spec.limits.batch_timeout_seconds,
-    )

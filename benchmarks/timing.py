@@ -5,7 +5,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,8 +16,11 @@ RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("torch", "diffusers", "transformers", "ray", "pyarrow", "Pillow", "numpy", "accelerate")
 
 
-def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every round of every candidate, after one round that does not count.
+Candidates = Mapping[str, Callable[[], object]]
+
+
+def interleaved(candidates: Candidates, rounds: int, first: Candidates | None = None) -> dict[str, list[float]]:
+    """Seconds of every round of every candidate, after one round that does not count, in which they may do less.
 
     Candidates take turns, each round in the opposite order, so that a machine that slows down slows down all of them.
     """
@@ -24,30 +28,47 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> 
     for number in range(rounds + 1):
         for name in list(candidates)[:: 1 if number % 2 else -1]:
             began = time.perf_counter()
-            candidates[name]()
+            (candidates if number else first or candidates)[name]()
             if number:
                 seconds[name].append(time.perf_counter() - began)
     return seconds
 
 
 def write_results(
-    name: str, rows: list[dict[str, Any]], figures: Mapping[str, float] | None = None, folder: Path = RESULTS
+    name: str,
+    rows: list[dict[str, Any]],
+    figures: Mapping[str, float] | None = None,
+    *,
+    by: Sequence[str] = (),
+    folder: Path = RESULTS,
 ) -> None:
     """`results/<name>.json`: where, when and with what it was measured, and what came of it.
 
-    `figures` are those that a goal is set for, by the name that `benchmarks.goals` has for them.
+    `figures` are those that a goal is set for, by the name that `benchmarks.goals` has for them. `by` are columns that
+    tell rows from each other: those of an earlier run that this one did not measure then stay, and each has its date.
     """
     folder.mkdir(exist_ok=True)
+    path, date = folder / f"{name}.json", datetime.now(UTC).isoformat(timespec="seconds")
     document = {
         "machine": machine(),
         "python": platform.python_version(),
         "versions": _versions(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": date,
         "command": f"python -m benchmarks {' '.join([name, *sys.argv[1:]])}",
-        "rows": rows,
+        "rows": beside_earlier(path, [{**row, "date": date} for row in rows], by) if by else rows,
         **({"figures": dict(figures)} if figures is not None else {}),
     }
-    (folder / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def beside_earlier(path: Path, rows: list[dict[str, Any]], by: Sequence[str]) -> list[dict[str, Any]]:
+    """These rows, after those of the file that none of them replaces."""
+    found: dict[str, Any] = {"rows": []}
+    with suppress(FileNotFoundError):
+        found = json.loads(path.read_text())
+    new = {tuple(row[column] for column in by) for row in rows}
+    kept = [row for row in found["rows"] if tuple(row[column] for column in by) not in new]
+    return [*({"date": found["date"], **row} for row in kept), *rows]
 
 
 def machine() -> dict[str, Any]:

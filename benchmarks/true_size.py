@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -25,8 +26,9 @@ from actors.models.configs import assemble
 from actors.models.folder import read_json
 from actors.models.loading import load_model
 from actors.models.tiny import tiny_folder
-from actors.records import Batch, ImageRequest, Prompt
+from actors.records import Batch
 from actors.settings import ModelSettings
+from actors.warmup import blank_request
 from benchmarks.memory import peak_mib, resident_mib
 from benchmarks.timing import print_table, write_results
 
@@ -81,8 +83,9 @@ def measure(folder: Path) -> dict[str, Any]:
 
     torch.nn.modules.module.register_module_forward_hook(note)
     info = model.info
+    request = replace(blank_request(info), num_inference_steps=STEPS)
     began = _clocks()
-    images = model.generate(Batch((_request(info.guidance_scale),), 1))
+    images = model.generate(Batch((request,), 1))
     assert images.finite == (True,)
     assert len(steps) == STEPS
     per_step = [median(spent) for spent in zip(*(_spent(*pair) for pair in pairwise(steps)), strict=True)]
@@ -111,21 +114,6 @@ def _clocks() -> Clocks:
 
 def _spent(earlier: Clocks, later: Clocks) -> Clocks:
     return later[0] - earlier[0], later[1] - earlier[1]
-
-
-def _request(guidance: float) -> ImageRequest:
-    return ImageRequest(
-        prompt=Prompt(source_row=0, id="0", text="a lighthouse at night, painted in oil"),
-        image_index=0,
-        lane=0,
-        negative_prompt="",
-        seed=1,
-        seed_rejected=None,
-        width=SIDE,
-        height=SIDE,
-        num_inference_steps=STEPS,
-        guidance_scale=guidance,
-    )
 
 
 def main() -> None:

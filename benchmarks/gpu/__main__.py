@@ -13,10 +13,8 @@ shards are its rounds.
 import argparse
 import gc
 import importlib.util
-import json
 import tempfile
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -139,15 +137,6 @@ def _make_room() -> None:
         torch.cuda.empty_cache()
 
 
-def keep(rows: list[dict[str, Any]], folder: Path) -> None:
-    """Beside those of other models from earlier runs: not all of them need be measured at once."""
-    earlier: list[dict[str, Any]] = []
-    with suppress(OSError):
-        earlier = json.loads((folder / "gpu.json").read_text())["rows"]
-    new = {row["model"] for row in rows}
-    write_results("gpu", [*(row for row in earlier if row["model"] not in new), *rows], folder=folder)
-
-
 def still_to_be_taken() -> list[str]:
     """Goals of which nobody has the figure."""
     return [goal.measure for goal in goals.GOALS if goal.result == "gpu" and goal.measured() is None]
@@ -178,7 +167,7 @@ def main() -> None:
             _make_room()
             print(f"  {time.perf_counter() - began:.0f} s", flush=True)
             if folder:
-                keep(rows, folder)
+                write_results("gpu", rows, by=["model"], folder=folder)
     print_table([{name: row.get(name, "-") for name in SHOWN} for row in rows])
     if missing := still_to_be_taken():
         print("\nstill to be taken on a GPU:", *missing, sep="\n  ")

@@ -1,6 +1,7 @@
 """The benchmarks compare like with like, and their table says what it should."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from benchmarks.baselines.task import Task
 from benchmarks.contest import Outcome
 from benchmarks.goals import GOALS, Goal, cell, figure
 from benchmarks.solo_job import solo_job
+from benchmarks.timing import interleaved, write_results
 
 
 @pytest.fixture
@@ -66,6 +68,27 @@ def test_contenders_take_turns_and_a_ratio_is_of_one_round(capsys):
     assert contest.ratio(found, "a", "b") == 2.0
     assert contest.ratio(found, "a", "b", "overall") == 1.0
     assert [row["contender"] for row in contest.summary(found, "a")] == ["a", "b"]
+
+
+def test_the_round_that_does_not_count_may_do_less():
+    done = []
+    candidates = {name: partial(done.append, name) for name in ("a", "b")}
+    first = {name: partial(done.append, f"less of {name}") for name in ("a", "b")}
+    seconds = interleaved(candidates, 2, first)
+    assert done == ["less of b", "less of a", "a", "b", "b", "a"]
+    assert {name: len(rounds) for name, rounds in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_a_run_that_measures_less_keeps_what_it_did_not_measure(tmp_path):
+    def written():
+        return json.loads((tmp_path / "found.json").read_text())["rows"]
+
+    write_results("found", [{"kind": "a", "size": 1, "ms": 5}, {"kind": "a", "size": 2, "ms": 6}], folder=tmp_path)
+    write_results("found", [{"kind": "a", "size": 2, "ms": 7}], by=["kind", "size"], folder=tmp_path)
+    assert [(row["size"], row["ms"]) for row in written()] == [(1, 5), (2, 7)]
+    assert all(row["date"] for row in written())
+    write_results("found", [{"kind": "b", "size": 1, "ms": 8}], folder=tmp_path)
+    assert written() == [{"kind": "b", "size": 1, "ms": 8}]
 
 
 def test_a_loop_is_timed_without_its_preparations(task, tmp_path):
