@@ -10,9 +10,9 @@ from pathlib import Path
 
 from actors import metadata
 from actors.models.registry import find_card
+from actors.models.settings import ModelSettings
 from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardOrder, ShardReport
-from actors.settings import ModelSettings
 from actors.storage.opening import open_bucket
 from actors.tables.source import open_source
 from actors.worker import Worker

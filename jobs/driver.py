@@ -173,6 +173,7 @@ class Driver:
             try:
                 header = future.result()
             except DataMissing as error:
+                self._progress.dropped(shard.index)
                 self._say(str(error))
                 self._dispatch.broke(shard, error)
                 continue

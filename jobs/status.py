@@ -197,18 +197,18 @@ class Progress:
         if busy or time.monotonic() - self._written < WRITE_SECONDS:
             return
         self._written = time.monotonic()
-        self._writing = self._writer.submit(self._write)
+        self._writing = self._writer.submit(self._write, self.status())
 
     def close(self) -> None:
         """Write the last word."""
         self._writer.shutdown(wait=True)
-        self._write()
+        self._write(self.status())
 
-    def _write(self) -> None:
+    def _write(self, status: Status) -> None:
         if not self._may_write():
             return
         try:
-            self._bucket.put(KEY, self.status().model_dump_json(indent=1).encode())
+            self._bucket.put(KEY, status.model_dump_json(indent=1).encode())
         except StorageError as error:  # it ends no run: what does will say so itself
             _log.warning("the heartbeat was not written: %s", error)
 

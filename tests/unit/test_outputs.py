@@ -20,6 +20,7 @@ from jobs import dataset_card, index
 from jobs.clean import find_leftovers, remove
 from jobs.manifest import Manifest
 from jobs.retry import find_failures
+from jobs.status import Status
 from jobs.verify import verify
 from thread_pool import ThreadPool
 
@@ -178,6 +179,8 @@ def test_retry_makes_the_failed_rows_again_and_leaves_the_others_as_they_are(spe
     header = metadata.read_header((out / "metadata/000000000.parquet").read_bytes())
     assert header.replaces is not None
     assert len(header.files) == 2
+    status = Status.load(open_bucket(spec.output))
+    assert (status.state, status.done, status.committed, status.total) == ("finished", 6, 6, 6)
 
 
 def test_retry_may_be_asked_for_one_kind_of_failure(spec):

@@ -6,6 +6,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -20,8 +21,10 @@ from cluster.journal import Journal
 from cluster.submission import AlreadySubmitted, Submission, next_id
 from cluster.watch import Watch, driving, is_of, last_words, read_status
 from commands import lightmill
+from jobs.claims import claim_body, claim_key
 from jobs.clean import find_leftovers
 from jobs.engine import keeping_sigterm
+from jobs.holder import Holder
 from jobs.lease import Lease
 from jobs.manifest import Manifest
 from jobs.status import Status
@@ -274,6 +277,29 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch):
     assert shown.said == ["the store is away; trying again"]
 
 
+def test_a_store_that_goes_while_the_log_is_read_is_waited_for(tmp_path, monkeypatch):
+    spec = make_spec(tmp_path)
+    drive(spec, submission="a")
+    own, shown, answers = Journal.new_lines, Shown(), [0, 1, 1, 0]
+
+    def weather(journal):
+        if answers.pop(0):
+            raise StorageError(Problem("LM1308", "the store is away"))
+        return own(journal)
+
+    monkeypatch.setattr(Journal, "new_lines", weather)
+    end = Watch(open_bucket(spec.output), shown, sleep=lambda _: None).until_over(with_log=True)
+    assert (end.exit_code, shown.said) == (0, ["the store is away; trying again"])
+
+
+def test_the_newest_driver_is_the_one_at_work(tmp_path):
+    """One that was frozen has just renewed a claim that another one has taken over."""
+    bucket, here = open_bucket(str(tmp_path)), Holder.here("run")
+    bucket.put(claim_key(2, uuid4()), claim_body("held", "new", here))
+    bucket.put(claim_key(1, uuid4()), claim_body("held", "thawed", here))
+    assert driving(bucket) == "new"
+
+
 def test_a_job_that_a_new_cluster_does_not_know_is_told_by_the_store(tmp_path):
     unknown = Cluster(InputError(Problem("LM1509", "no such job")))
     spec = make_spec(tmp_path)
@@ -304,7 +330,11 @@ def test_ctrl_c_ends_the_command_and_not_the_run(words, tmp_path, monkeypatch):
         assert f"detached; the run goes on. `lightmill attach {spec.output}` comes back" in said.err
 
 
-def test_a_journal_has_each_line_once_in_the_order_of_time(tmp_path):
+def _fail():
+    raise StorageError(Problem("LM1308", "the store is away"))
+
+
+def test_a_journal_has_each_line_once_in_the_order_of_time(tmp_path, monkeypatch):
     bucket = open_bucket(str(tmp_path))
 
     def line(second, message):
@@ -321,6 +351,13 @@ def test_a_journal_has_each_line_once_in_the_order_of_time(tmp_path):
     assert journal.new_lines() == []
     bucket.put("logs/driver-0000.jsonl", (line(1, "a") + line(3, "c") + line(4, "d")).encode())
     assert [entry["message"] for entry in journal.new_lines()] == ["d"]
+    for key in ("logs/driver-0001.jsonl", "logs/driver-0002.jsonl"):
+        bucket.put(key, line(5, key[5:16]).encode())
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bucket), "get", lambda _, key: _fail() if "0002" in key else line(5, "driver-0001").encode())
+        with pytest.raises(StorageError):
+            journal.new_lines()
+    assert [entry["message"] for entry in journal.new_lines()] == ["driver-0001", "driver-0002"]
     assert [entry["message"] for entry in Journal(bucket, "worker").new_lines()] == ["b"]
 
 
