@@ -65,7 +65,7 @@ def choose_address(
     if asked and theirs and _bare(theirs) != _bare(asked):
         say(f"{name} is {theirs}, which Ray would take; --address wins: {asked}")
     url = _bare(asked or theirs or HERE)
-    _refuse_malformed(url, "--address" if asked else name)
+    refuse_malformed(url, "--address" if asked else name)
     address = Address(url, {**_from_environment(), **dict(_header(one) for one in headers)}, ca)
     if ca and not Path(ca).exists():
         raise UsageError(Problem("LM1103", "there is no file of certificates here", where=ca, help="correct --ca"))
@@ -88,7 +88,8 @@ def _bare(url: str) -> str:
     return url.strip().rstrip("/")
 
 
-def _refuse_malformed(url: str, where: str) -> None:
+def refuse_malformed(url: str, where: str) -> None:
+    """Raise `UsageError` for what is no address of a Jobs API, and for one with a password."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0

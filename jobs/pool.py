@@ -193,9 +193,7 @@ class RayPool:
         except RayTaskError as error:  # which `Worker` itself raised; it lives on
             member.streams.pop(handle, None)
             yield Broke(member.name, shard, _as_ours(error))
-        except (
-            RayError
-        ) as error:  # killed, for want of memory or with its machine; or what it has made is lost with that
+        except RayError as error:  # it was killed, for want of memory or with its machine, or what it made is lost
             self._kill(member)
             yield Died(member.name, tuple(member.streams.values()), _first_line(error))
 

@@ -61,11 +61,14 @@ class Status(Settings):
 
     @classmethod
     def load(cls, bucket: Bucket) -> Self | None:
-        """The last heartbeat, or None where no job has run."""
+        """The last heartbeat, or None where no job has run. When it was written is by the store's own clock: the one of
+        the driver's machine may be minutes off."""
         try:
-            return cls.model_validate_json(bucket.get(KEY))
+            found = cls.model_validate_json(bucket.get(KEY))
         except NotFound:
             return None
+        info = bucket.head(KEY)
+        return found.model_copy(update={"updated_at": info.modified}) if info else found
 
     def successor(self, bucket: Bucket) -> Claim | None:
         """The claim of another driver that has begun since, or stands for the lease, and has not written a word yet."""

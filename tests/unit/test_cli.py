@@ -80,6 +80,7 @@ def put_status(folder: Path, age=timedelta(0), **changes):
     }
     status = Status.model_validate({**values, **changes})
     open_bucket(str(folder)).put(KEY, status.model_dump_json().encode())
+    os.utime(folder / KEY, (written.timestamp(), written.timestamp()))
 
 
 @pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])

@@ -1,6 +1,7 @@
 """What a submission takes along, under which name, and how its end is told."""
 
 import json
+import os
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from cluster.baggage import at_the_store, bring, refuse_what_stays
 from cluster.head import SubmittedJob
 from cluster.journal import Journal
 from cluster.submission import AlreadySubmitted, Submission, next_id
-from cluster.watch import Watch, driving, is_of, last_words, read_status
+from cluster.watch import Watch, driving, is_of, last_words, read_status, silence
 from commands import lightmill
 from jobs.claims import claim_body, claim_key
 from jobs.clean import find_leftovers
@@ -253,12 +254,22 @@ def test_a_submission_that_found_its_job_finished_has_left_no_word(tmp_path):
 def test_a_driver_that_is_silent_on_a_cluster_that_is_gone_is_given_up(tmp_path):
     spec = finished(tmp_path)
     bucket = open_bucket(spec.output)
-    long_ago = datetime.now(UTC) - timedelta(minutes=10)
-    status = Status.load(bucket).model_copy(update={"state": "running", "updated_at": long_ago, "exit_code": None})
+    status = Status.load(bucket).model_copy(update={"state": "running", "exit_code": None})
     bucket.put("status.json", status.model_dump_json().encode())
+    assert silence(bucket, Status.load(bucket)) is None
+    os.utime(Path(spec.output) / "status.json", (time.time() - 600, time.time() - 600))
     with pytest.raises(ClusterError) as lost:
         Watch(bucket, Shown(), sleep=lambda _: None).until_over()
     assert lost.value.code == "LM1510"
+
+
+def test_a_driver_whose_clock_is_slow_is_not_silent(tmp_path):
+    spec = finished(tmp_path)
+    bucket = open_bucket(spec.output)
+    slow = datetime.now(UTC) - timedelta(minutes=10)
+    status = Status.load(bucket).model_copy(update={"state": "running", "updated_at": slow})
+    bucket.put("status.json", status.model_dump_json().encode())
+    assert silence(bucket, Status.load(bucket)) is None
 
 
 def test_a_store_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch):
