@@ -29,6 +29,9 @@ SEALED = {
     "AWS_EC2_METADATA_DISABLED": "true",
     # Ray gives its workers a niceness of 15: beside other tests they would starve, and be taken for frozen.
     "RAY_worker_niceness": "0",
+    # Threads of torch that wait for each other by spinning take the cores from those that they wait for, where several
+    # tests share them: a run of the tiny model took 31 processor seconds instead of 8.
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 """No model hub, no proxy, and nobody's own cloud account or cluster, in the tests and in their child processes."""
 
