@@ -148,7 +148,7 @@ def test_an_outage_is_waited_out(s3_store: S3Store):
     assert [info.key for info in bucket.list()] == ["before", "during"]
 
 
-@EACH_ONCE
+@pytest.mark.parametrize("s3_store", ["rgw-tls"], indirect=True)
 def test_images_inside_parquet_are_uploaded_through_faults(s3_store: S3Store, proxy: FaultProxy, tmp_path: Path):
     """One shard of several parts, and one of a few bytes, and then as somebody reads them who knows nothing of us."""
     rules = [
