@@ -3,7 +3,8 @@ cluster that is gone matters; the cluster, where it can be asked, says what the 
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,31 @@ def is_of(status: Status, id: str | None, *, asked: bool) -> bool:  # noqa: A002
     return id in (None, status.submission) or (status.state == "finished" and not asked)
 
 
+class Outage:
+    """A store may be away for a while, as workers know; who looks at it again and again knows as much."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.since: float | None = None
+        """When it went; None while it is there."""
+
+    @contextmanager
+    def minded(self) -> Iterator[None]:
+        """Ask the store for something: where it is away, what is left of the block is left out. Raises `StorageError`
+        when that has been so for long."""
+        try:
+            yield
+        except StorageError as error:
+            now = time.monotonic()
+            if self.since is None:
+                self.since = now
+                self._say(f"{error.problems[0].message}; trying again")
+            elif now - self.since > LOST_SECONDS:
+                raise
+        else:
+            self.since = None
+
+
 class Watch:
     """Of the run of a submission, or else of whichever run there is."""
 
@@ -87,7 +113,7 @@ class Watch:
         self._journal = Journal(bucket, "driver")
         self._told_silence = False
         self._told_unreachable = False
-        self._store_gone: float | None = None
+        self._outage = Outage(shown.say)
         self._over_since: float | None = None
 
     def until_over(self, *, with_log: bool = False) -> End:
@@ -102,14 +128,14 @@ class Watch:
             if status and status.state in OVER and (job is None or self._has_had_its_time()):
                 because = f"\n  because   {status.message}" if status.message else ""
                 return End(_exit_code(status), line(status) + because)
-            if self._store_gone is None:
+            if self._outage.since is None:
                 self._mind_silence(silent, job)
             self._sleep(LOOK_SECONDS)
 
     def _look(self, *, with_log: bool) -> tuple[Status | None, float | None]:
-        """Show what the store says; the status, and for how long its driver has been silent. It may be away for a
-        while, as workers know; who follows them knows as much."""
-        try:
+        """Show what the store says; the status, and for how long its driver has been silent."""
+        status = silent = None
+        with self._outage.minded():
             found = read_status(self._bucket)
             status = found if found and is_of(found, self._id, asked=self._head is not None) else None
             if status:
@@ -117,19 +143,7 @@ class Watch:
             for entry in self._journal.new_lines() if with_log else ():
                 self._shown.say(entry["message"])
             silent = silence(self._bucket, status) if status else None
-        except StorageError as error:
-            self._mind_store(error)
-            return None, None
-        self._store_gone = None
         return status, silent
-
-    def _mind_store(self, error: StorageError) -> None:
-        now = time.monotonic()
-        if self._store_gone is None:
-            self._store_gone = now
-            self._shown.say(f"{error.problems[0].message}; trying again")
-        elif now - self._store_gone > LOST_SECONDS:
-            raise error
 
     def _job(self, status: Status | None) -> SubmittedJob | None:
         if self._head is None or self._id is None:

@@ -303,6 +303,27 @@ def test_a_store_that_goes_while_the_log_is_read_is_waited_for(tmp_path, monkeyp
     assert (end.exit_code, shown.said) == (0, ["the store is away; trying again"])
 
 
+@pytest.mark.parametrize("words", [("status", "--watch"), ("logs", "--follow")])
+def test_who_watches_waits_for_a_store_that_is_away(words, tmp_path, monkeypatch):
+    spec = finished(tmp_path)
+    bucket = open_bucket(spec.output)
+    over = Status.load(bucket)
+    answers = [over.model_copy(update={"state": "running"}), StorageError(Problem("LM1308", "the store is away")), over]
+
+    def load(bucket):
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Status, "load", load)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    said = lightmill(words[0], spec.output, *words[1:])
+    assert (said.status, answers) == (0, [over])
+    assert "the store is away; trying again" in said.err
+    assert said.out
+
+
 def test_the_newest_driver_is_the_one_at_work(tmp_path):
     """One that was frozen has just renewed a claim that another one has taken over."""
     bucket, here = open_bucket(str(tmp_path)), Holder.here("run")
