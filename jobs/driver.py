@@ -124,7 +124,7 @@ class Driver:
                 self._made(worker, report, committers)
             case Broke(worker, shard, error):
                 self._broke(worker, shard, error)
-            case Died(worker, reason=reason):
+            case Died(worker, reason):
                 self._died(worker, reason)
 
     def _placed(self, worker: str, node: str, address: str) -> None:

@@ -167,7 +167,7 @@ class RayPool:
             elif now - member.pinged > self._silence_seconds:
                 self._kill(member)
                 reason = f"gave no answer for {self._silence_seconds:.0f} s, so its process was ended"
-                yield Died(member.name, tuple(member.streams.values()), reason)
+                yield Died(member.name, reason)
 
     def _taken_away(self) -> Iterator[Event]:
         """Machines of which that is new, or the time of it."""
@@ -195,7 +195,7 @@ class RayPool:
             yield Broke(member.name, shard, _as_ours(error))
         except RayError as error:  # it was killed, for want of memory or with its machine, or what it made is lost
             self._kill(member)
-            yield Died(member.name, tuple(member.streams.values()), _first_line(error))
+            yield Died(member.name, _first_line(error))
 
     def _take_item(self, member: _Member, handle: Any, shard: Shard) -> Iterator[Event]:  # noqa: ANN401
         try:
