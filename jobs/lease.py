@@ -72,8 +72,7 @@ class Lease:
         self.token = uuid.uuid4().hex
         """This driver's own, in all its claims."""
         self.is_in_doubt = False
-        """Whether a commit of this driver may still be on its way: then the lease is not given back, but ends by itself
-        when no request can be any more."""
+        """Whether a commit may still be on its way: then the lease is not given back, and ends by itself."""
         self._epoch = 0
         self._key = ""
         self._renewed = float("-inf")
