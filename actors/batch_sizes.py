@@ -1,7 +1,9 @@
 """BatchSizes: how many images go on the device at a time, of each kind of request. `auto` finds out, once per machine.
 
-What was found lies in a small file beside the weights: later jobs, other workers and a resumed job take that. Each row
-says which size its image was computed with, so it can be made again to the byte whatever the file says then.
+What was found lies in a small file beside the weights: later jobs, other workers and a resumed job take that. Where it
+does not fit all the same, it is smaller for as long as the worker lives, and the file stays as it is: whatever took the
+memory may be gone by the next time, and finding out that it is not costs one batch. Each row says which size its image
+was computed with, so it can be made again to the byte whatever the file says then.
 """
 
 import hashlib
@@ -17,8 +19,8 @@ from actors.device import Device
 from actors.errors import OutOfMemory
 from actors.inputs import InputReader
 from actors.models.cache import cache_folder, one_at_a_time
+from actors.models.settings import MAX_BATCH, ModelSettings
 from actors.records import Batch, ImageRequest
-from actors.settings import MAX_BATCH, ModelSettings
 
 _log = logging.getLogger(__name__)
 
@@ -51,11 +53,7 @@ class BatchSizes:
         if kind not in self._known:
             self._known[kind] = self._find(kind, request)
         size = self._known[kind]
-        room = self._device.room(Batch((request,), size))
-        if room < size:  # what once fitted does no more, and is not to be tried by every worker to come
-            self._known[kind] = room
-            remember(_file(kind), room, kind)
-        return room
+        return min(size, self._device.room(Batch((request,), size)))
 
     def _find(self, kind: str, request: ImageRequest) -> int:
         file = _file(kind)

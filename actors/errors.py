@@ -126,6 +126,11 @@ class OutOfMemory(LightmillError):
     """The device has no room for a batch of this size; a smaller one may fit."""
 
 
+def as_ours(error: Exception) -> LightmillError:
+    """The error itself, or what is said of one that nobody has foreseen."""
+    return error if isinstance(error, LightmillError) else RunError(unexpected(error))
+
+
 def unexpected(error: Exception) -> Problem:
     """Nobody has foreseen this, so it is a mistake of ours."""
     return Problem(

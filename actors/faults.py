@@ -15,6 +15,8 @@ from actors.errors import Problem
 
 Loc = tuple[int | str, ...]
 SUBJECT = re.compile(r"^(?:Input|String|Tuple|List|Dictionary|Value) (?:should|must) (be )?")
+IN_A_URL = re.compile(r"://[^/@\s]*@")
+"""Who asks, and a password."""
 SHOWN = 80
 
 
@@ -112,7 +114,7 @@ def _name(loc: Loc) -> str:
 
 
 def _shown(detail: ErrorDetails) -> str:
-    text = repr(detail["input"])
+    text = IN_A_URL.sub("://...@", repr(detail["input"]))
     return "" if not detail["loc"] else text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 

@@ -125,10 +125,11 @@ class Generation:
     def _ahead(self, batch: Batch) -> tuple[ImageRequest, ...]:
         """Some of the requests that come after the batch: no more than a text encoder could take with it.
 
-        None where images are left out of it, as of a batch that raised, or of one with a suspect: their prompts may be
-        what is wrong, and whoever is tried alone is not to be blamed for another.
+        None with a batch that images are left out of, as of one that raised: those that come may be what is wrong. And
+        none in a shard at which a worker died: it may have been the prompt of one that was to come, and those that are
+        on the device with it are not to be blamed for it again.
         """
-        if len(batch.requests) < batch.size:
+        if self._alone or len(batch.requests) < batch.size:
             return ()
         later = chain.from_iterable(batch.requests for batch in self._todo)
         return tuple(islice(later, AHEAD * batch.size))

@@ -8,9 +8,9 @@ from actors import metadata
 from actors.errors import Problem
 from actors.ingredients import Parent
 from actors.models.kinds import Task
+from actors.models.settings import ModelSettings
 from actors.models.tasks import UPSCALE
 from actors.records import Prompt, Shard
-from actors.settings import ModelSettings
 from actors.storage.bucket import Bucket
 
 Row = Mapping[str, Any]

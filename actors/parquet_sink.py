@@ -75,6 +75,10 @@ class ParquetSink:
         self._sought: deque[tuple[EncodedImage, dict[str, Any]]] = deque()
         """Images that are being written, and of which nobody knows yet where they lie."""
 
+    @property
+    def collects(self) -> int:
+        return GROUP_BYTES
+
     def append(self, image: EncodedImage, row: dict[str, Any]) -> None:
         row.update(file=self._file, file_length=len(image.data))
         self._images.append(image)

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from actors.models.card import ModelCard
+from actors.models.settings import ModelSettings
 from actors.settings import (
     CheckSettings,
     EncodingSettings,
     FilterSettings,
     InputSettings,
-    ModelSettings,
     Override,
     PolicySettings,
     Sink,

@@ -37,6 +37,11 @@ class Sink(Protocol):
     before `abort` is called lets that thread come back in seconds.
     """
 
+    @property
+    def collects(self) -> int:
+        """Bytes of images that it may have taken before it stores any."""
+        ...
+
     def append(self, image: EncodedImage, row: dict[str, Any]) -> None:
         """Store the image, and say in its row where."""
         ...
@@ -52,6 +57,8 @@ class Sink(Protocol):
 
 class TarSink:
     """WebDataset: `<key>.webp` and `<key>.json` side by side in one tar. Without images there is no tar."""
+
+    collects = JOIN_BELOW
 
     def __init__(self, bucket: Bucket, stem: str, wanted: Wanted) -> None:
         self._bucket = bucket
@@ -113,6 +120,8 @@ class FilesSink:
     There is no `.json` beside it: it would double the number of requests, which is what loose files cost, and the
     shard's metadata says the same. After `abort` the objects already put remain, under a name that nothing refers to.
     """
+
+    collects = 0
 
     def __init__(self, bucket: Bucket, stem: str, wanted: Wanted) -> None:
         self._bucket = bucket

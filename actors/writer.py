@@ -32,7 +32,8 @@ Row = dict[str, Any]
 
 NO_COLUMNS = pa.schema([])
 BACKLOG_BYTES = 256 * 1024 * 1024
-"""Pixels and encoded images that wait, per shard in the making: 85 images of 1024 x 1024."""
+"""Pixels and encoded images that wait, per shard in the making, what a sink collects among them: 85 images of
+1024 x 1024, or with Parquet's row groups 64."""
 ROW_BYTES = 4096
 """Counted for each row, so that rows with tiny images are bounded too."""
 GROUP_BYTES = 256 * 1024
@@ -75,7 +76,7 @@ class ShardWriter:
         self._with_sidecar = sink == "webdataset"
         self._encoding = encoding
         self._executor = executor
-        self._backlog = Backlog(backlog_bytes)
+        self._backlog = Backlog(backlog_bytes - self._sink.collects)
         self._rows: list[Row] = []
         self._group = _Group()
         self._queue: SimpleQueue[_Group | None] = SimpleQueue()

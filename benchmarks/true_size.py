@@ -25,9 +25,9 @@ import transformers
 from actors.models.configs import assemble
 from actors.models.folder import read_json
 from actors.models.loading import load_model
+from actors.models.settings import ModelSettings
 from actors.models.tiny import tiny_folder
 from actors.records import Batch
-from actors.settings import ModelSettings
 from actors.warmup import blank_request
 from benchmarks.memory import peak_mib, resident_mib
 from benchmarks.timing import print_table, write_results

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from actors.errors import ClusterError, Problem, UsageError
+from actors.faults import IN_A_URL
 
 Say = Callable[[str], None]
 
@@ -63,9 +64,9 @@ def choose_address(
     """
     name, theirs = named_by_environment()
     if asked and theirs and _bare(theirs) != _bare(asked):
-        say(f"{name} is {theirs}, which Ray would take; --address wins: {asked}")
+        say(f"{name} is {_shown(theirs)}, which Ray would take; --address wins: {_shown(asked)}")
     url = _bare(asked or theirs or HERE)
-    _refuse_malformed(url, "--address" if asked else name)
+    refuse_malformed(url, "--address" if asked else name)
     address = Address(url, {**_from_environment(), **dict(_header(one) for one in headers)}, ca)
     if ca and not Path(ca).exists():
         raise UsageError(Problem("LM1103", "there is no file of certificates here", where=ca, help="correct --ca"))
@@ -88,7 +89,13 @@ def _bare(url: str) -> str:
     return url.strip().rstrip("/")
 
 
-def _refuse_malformed(url: str, where: str) -> None:
+def _shown(url: str) -> str:
+    """Without a password."""
+    return IN_A_URL.sub("://...@", url)
+
+
+def refuse_malformed(url: str, where: str) -> None:
+    """Raise `UsageError` for what is no address of a Jobs API, and for one with a password."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -97,7 +104,7 @@ def _refuse_malformed(url: str, where: str) -> None:
     example = "http://127.0.0.1:8265, where `ray dashboard` or a port-forward ends, or https://HOST"
     if not known:
         message = "jobs are sent to the Jobs API of a cluster, an http:// or https:// address"
-        raise UsageError(Problem("LM1103", message, where=where, value=url, help=example))
+        raise UsageError(Problem("LM1103", message, where=where, value=_shown(url), help=example))
     if parts.username or parts.password:
         message = "an address with a password is shown and logged in many places"
         raise UsageError(Problem("LM1507", message, where=where, help=f"give it as a header, in {HEADERS}"))

@@ -11,7 +11,7 @@ import yaml
 
 from actors.errors import InputError, Problem, UsageError
 from actors.models.registry import SUFFIXES, load_card
-from actors.settings import ModelSettings
+from actors.models.settings import ModelSettings
 from actors.storage.bucket import Bucket
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
 from actors.tables.files import WILDCARD, find_files

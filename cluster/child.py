@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from actors.errors import Problem, RunError
-from jobs.order import Order
+from jobs.order import ON_LEASH, Order
 
 STDERR_TAIL = 4000
 SIGNALLED = 128
@@ -31,7 +31,7 @@ class Child:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `events`
         self._signals: list[int] = []
         # -P keeps the current folder off the path: a stray `jobs/` there must not become the driver.
-        command = [sys.executable, "-P", "-m", "jobs", order.model_dump_json(), "--leash"]
+        command = [sys.executable, "-P", "-m", "jobs", ON_LEASH]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -40,6 +40,7 @@ class Child:
             start_new_session=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
+        self._tell(order.model_dump_json())
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What the driver says, until it ends. Raises `RunError` if it ends without a last word."""
@@ -62,11 +63,14 @@ class Child:
             self._close()
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        assert self._process.stdin is not None
         word = "kill" if self._signals else {signal.SIGINT: "stop", signal.SIGTERM: "terminate"}[signal.Signals(number)]
         self._signals.append(number)
+        self._tell(word)
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(f"{word}\n".encode())
+            self._process.stdin.write(f"{line}\n".encode())
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended already

@@ -14,7 +14,7 @@ from actors.errors import InputError, Problem, UsageError
 from actors.faults import not_yaml
 from actors.models.card import is_hub_id
 from actors.models.registry import SUFFIXES, find_card
-from actors.settings import ModelSettings
+from actors.models.settings import ModelSettings
 from cluster.faults import Origin, problems, strays
 from cluster.schedule.slot import TEMPLATES, has_template
 from jobs.spec import JobSpec

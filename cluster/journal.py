@@ -19,20 +19,23 @@ class Journal:
         self._sizes: dict[str, int] = {}
 
     def new_lines(self) -> list[dict[str, Any]]:
-        """What has been written since the last call: `time`, `level`, `logger`, `message`, and in which `log`."""
-        found = []
+        """What has been written since the last call: `time`, `level`, `logger`, `message`, and in which `log`.
+
+        Raises `StorageError`; nothing counts as told then.
+        """
+        found, told, sizes = [], {}, {}
         for info in self._bucket.list(f"logs/{self._role}"):
-            if self._sizes.get(info.key) == info.size:
-                continue
-            self._sizes[info.key] = info.size
-            found += self._new(info.key)
+            if self._sizes.get(info.key) != info.size:
+                lines = self._lines(info.key)
+                told[info.key], sizes[info.key] = len(lines), info.size
+                new, log = lines[self._told.get(info.key, 0) :], PurePosixPath(info.key).stem
+                found += [{**json.loads(line), "log": log} for line in new]
+        self._told |= told
+        self._sizes |= sizes
         return sorted(found, key=lambda line: str(line["time"]))
 
-    def _new(self, key: str) -> list[dict[str, Any]]:
+    def _lines(self, key: str) -> list[str]:
         try:
-            lines = self._bucket.get(key).decode(errors="replace").splitlines()
+            return self._bucket.get(key).decode(errors="replace").splitlines()
         except NotFound:
             return []
-        new = lines[self._told.get(key, 0) :]
-        self._told[key] = len(lines)
-        return [{**json.loads(line), "log": PurePosixPath(key).stem} for line in new]

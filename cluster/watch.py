@@ -3,7 +3,8 @@ cluster that is gone matters; the cluster, where it can be asked, says what the 
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +52,9 @@ def read_status(bucket: Bucket) -> Status | None:
 def driving(bucket: Bucket) -> str | None:
     """The token of the driver that is at work on the output."""
     live = [claim for claim in Claims.read(bucket).live if claim.state == "held" and claim.holder.purpose in DRIVERS]
-    return live[-1].token if live else None
+    # One that was frozen may have renewed its own, out of date, the moment it thawed.
+    newest = max(live, key=lambda claim: claim.epoch, default=None)
+    return newest.token if newest else None
 
 
 def silence(bucket: Bucket, status: Status) -> float | None:
@@ -64,6 +67,31 @@ def is_of(status: Status, id: str | None, *, asked: bool) -> bool:  # noqa: A002
     """Whether it is the word on this submission, or on any where none is meant. One that found its job finished had
     nothing to write; where no cluster is asked, that is all there is to be seen of it."""
     return id in (None, status.submission) or (status.state == "finished" and not asked)
+
+
+class Outage:
+    """A store may be away for a while, as workers know; who looks at it again and again knows as much."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.since: float | None = None
+        """When it went; None while it is there."""
+
+    @contextmanager
+    def minded(self) -> Iterator[None]:
+        """Ask the store for something: where it is away, what is left of the block is left out. Raises `StorageError`
+        when that has been so for long."""
+        try:
+            yield
+        except StorageError as error:
+            now = time.monotonic()
+            if self.since is None:
+                self.since = now
+                self._say(f"{error.problems[0].message}; trying again")
+            elif now - self.since > LOST_SECONDS:
+                raise
+        else:
+            self.since = None
 
 
 class Watch:
@@ -85,7 +113,7 @@ class Watch:
         self._journal = Journal(bucket, "driver")
         self._told_silence = False
         self._told_unreachable = False
-        self._store_gone: float | None = None
+        self._outage = Outage(shown.say)
         self._over_since: float | None = None
 
     def until_over(self, *, with_log: bool = False) -> End:
@@ -93,40 +121,31 @@ class Watch:
         if with_log:
             self._journal.new_lines()  # of earlier runs, or of what this one has said before
         while True:
-            status = self._status()
-            if status:
-                self._shown.show(status)
-            for entry in self._journal.new_lines() if with_log and self._store_gone is None else ():
-                self._shown.say(entry["message"])
-            job = self._job()
+            status, silent = self._look(with_log=with_log)
+            job = self._job(status)
             if job and job.is_over:
                 return self._end_of(job, status)
             if status and status.state in OVER and (job is None or self._has_had_its_time()):
                 because = f"\n  because   {status.message}" if status.message else ""
                 return End(_exit_code(status), line(status) + because)
-            if self._store_gone is None:
-                self._mind_silence(status, job)
+            if self._outage.since is None:
+                self._mind_silence(silent, job)
             self._sleep(LOOK_SECONDS)
 
-    def _status(self) -> Status | None:
-        try:
+    def _look(self, *, with_log: bool) -> tuple[Status | None, float | None]:
+        """Show what the store says; the status, and for how long its driver has been silent."""
+        status = silent = None
+        with self._outage.minded():
             found = read_status(self._bucket)
-        except StorageError as error:
-            self._mind_store(error)
-            return None
-        self._store_gone = None
-        return found if found and is_of(found, self._id, asked=self._head is not None) else None
+            status = found if found and is_of(found, self._id, asked=self._head is not None) else None
+            if status:
+                self._shown.show(status)
+            for entry in self._journal.new_lines() if with_log else ():
+                self._shown.say(entry["message"])
+            silent = silence(self._bucket, status) if status else None
+        return status, silent
 
-    def _mind_store(self, error: StorageError) -> None:
-        """A store may be away for a while, as workers know; who follows them knows as much."""
-        now = time.monotonic()
-        if self._store_gone is None:
-            self._store_gone = now
-            self._shown.say(f"{error.problems[0].message}; trying again")
-        elif now - self._store_gone > LOST_SECONDS:
-            raise error
-
-    def _job(self) -> SubmittedJob | None:
+    def _job(self, status: Status | None) -> SubmittedJob | None:
         if self._head is None or self._id is None:
             return None
         try:
@@ -137,7 +156,7 @@ class Watch:
             self._told_unreachable = True
             return None
         except InputError:
-            if self._status() is None:
+            if status is None:
                 raise
             return None  # the cluster was made anew since; the store still knows the run
 
@@ -146,8 +165,7 @@ class Watch:
         self._over_since = self._over_since or now
         return now - self._over_since > LAST_WORD_SECONDS
 
-    def _mind_silence(self, status: Status | None, job: SubmittedJob | None) -> None:
-        silent = silence(self._bucket, status) if status else None
+    def _mind_silence(self, silent: float | None, job: SubmittedJob | None) -> None:
         if silent and not self._told_silence:
             self._shown.say(f"no heartbeat for {duration(silent)}: the driver may be gone; the same job resumes")
         self._told_silence = silent is not None

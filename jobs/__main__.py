@@ -1,4 +1,5 @@
-"""The driver's entry point: `python -m jobs ORDER [--leash]`, on this machine and on a cluster alike."""
+"""The driver's entry point, on this machine and on a cluster alike: `python -m jobs @FILE` with the order in a file, or
+`python -m jobs -` with the order on standard input, which then is the leash."""
 
 import os
 import secrets
@@ -6,7 +7,7 @@ import signal
 import sys
 
 from jobs.leash import Leash
-from jobs.order import PreflightOrder, ReproduceOrder, read_order
+from jobs.order import ON_LEASH, PreflightOrder, ReproduceOrder, read_order
 
 PRIVATE_RAY = {
     # Ray's own switch for "this is no cluster": it then names and binds the loopback address only.
@@ -19,7 +20,7 @@ PRIVATE_RAY = {
 def main() -> int:
     """Do what the order says; the exit status says how it went."""
     order = read_order(sys.argv[1])
-    leash = Leash(held="--leash" in sys.argv[2:])
+    leash = Leash(held=sys.argv[1] == ON_LEASH)
     signal.signal(signal.SIGTERM, leash.terminate)
     if isinstance(order, ReproduceOrder):
         from jobs.reproduce import reproduce

@@ -1,11 +1,19 @@
 """Catalog: what exists. One bit per shard, so that a million shards take 125 kB."""
 
+import re
 from collections.abc import Container, Iterator
 from pathlib import PurePosixPath
 
-from actors.storage.bucket import Bucket
+from actors.storage.bucket import Bucket, ObjectInfo
 
-PREFIX = "metadata/"
+_FOLDER = "metadata/"
+_NAME = re.compile(rf"{_FOLDER}\d{{9,}}\.parquet")
+
+
+def list_committed(bucket: Bucket) -> Iterator[ObjectInfo]:
+    """The metadata of every committed shard, in the order of shards. What else lies there, such as what a desktop
+    leaves in each folder that it shows, is nobody's business."""
+    return (info for info in bucket.list(_FOLDER) if _NAME.fullmatch(info.key))
 
 
 class Catalog:
@@ -20,10 +28,10 @@ class Catalog:
     def read(cls, bucket: Bucket, shards: int) -> "Catalog":
         """List the output once: a request per 1,000 committed shards, whatever they hold."""
         catalog = cls(shards)
-        for info in bucket.list(PREFIX):
-            name = PurePosixPath(info.key).stem
-            if name.isdigit() and int(name) < shards:
-                catalog.add(int(name))
+        for info in list_committed(bucket):
+            index = int(PurePosixPath(info.key).stem)
+            if index < shards:
+                catalog.add(index)
         return catalog
 
     @classmethod

@@ -6,6 +6,7 @@ delayed could hit the next claim of that name.
 """
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ CLOCK_MARGIN = timedelta(seconds=2)
 """The `Date` header counts whole seconds, and `LastModified` may too."""
 NOBODY = uuid.UUID(int=0)
 _FOLDER = "leases/"
+_NAME = re.compile(rf"{_FOLDER}[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}\.json")
+"""What else lies there is a probe's, or not ours at all."""
 
 State = Literal["candidate", "held", "released", "withdrawn"]
 """Those who withdrew never drove."""
@@ -75,7 +78,7 @@ class Claims:
 
 def list_claims(bucket: Bucket) -> Iterator[ObjectInfo]:
     """Every claim that there is, oldest epoch first."""
-    return (info for info in bucket.list(_FOLDER) if not info.key.startswith(f"{_FOLDER}probe-"))
+    return (info for info in bucket.list(_FOLDER) if _NAME.fullmatch(info.key))
 
 
 def claim_key(epoch: int, tail: uuid.UUID) -> str:

@@ -41,7 +41,7 @@ class Committer:
             return standing
         crash.point("commit.put")
         try:
-            self._bucket.put(key, report.metadata, if_absent=self._conditional, fence=self._lease.require)
+            self._put(key, report.metadata, if_absent=self._conditional)
         except PreconditionFailed:
             # Either another attempt was first, or our own write was, and its reply was lost.
             return metadata.read_header(self._bucket.get(key))
@@ -65,14 +65,22 @@ class Committer:
         merged = metadata.merge(old, report.metadata)
         crash.point("replace.put")
         try:
-            etag = info.etag if self._conditional else None
-            self._bucket.put(key, merged, if_match=etag, fence=self._lease.require)
+            self._put(key, merged, if_match=info.etag if self._conditional else None)
         except PreconditionFailed:
             now = metadata.read_header(self._bucket.get(key))
             if now.attempt != report.attempt:
                 raise Superseded(_superseded(key, attempt, now.attempt)) from None
         crash.point("replace.done")
         return metadata.read_header(merged)
+
+    def _put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> None:
+        try:
+            self._bucket.put(key, data, if_absent=if_absent, if_match=if_match, fence=self._lease.require)
+        except PreconditionFailed:
+            raise
+        except StorageError:  # it may land yet
+            self._lease.is_in_doubt = True
+            raise
 
     def _standing(self, key: str) -> ShardHeader | None:
         try:

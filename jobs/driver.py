@@ -72,14 +72,11 @@ class Driver:
         self._committing: dict[int, str] = {}
         """The shards that are, and who made them."""
         self._committed: SimpleQueue[tuple[ShardReport, Future[ShardHeader]]] = SimpleQueue()
-        self._unheard: StorageError | None = None
-        """Of a commit that was given up: it may still land."""
 
     def run(self) -> None:
         """Return once every shard is committed, or, when asked to stop, once all that was begun is put away.
 
-        Raises the `LightmillError` that ended the run; what was committed stays. A stop that leaves a commit of which
-        nobody knows raises what became of it, so that the lease is kept until no request can be on its way any more.
+        Raises the `LightmillError` that ended the run; what was committed stays.
         """
         with ThreadPoolExecutor(COMMITTERS, thread_name_prefix="commit") as committers:
             told = False
@@ -89,8 +86,6 @@ class Driver:
                         self._pool.stop()
                         self._progress.state, told = "stopping", True
                     if not self._committing and not any(seat.has_begun for seat in self._crew.seats.values()):
-                        if self._unheard:
-                            raise self._unheard
                         return
                 else:
                     self._crew.employ()
@@ -129,7 +124,7 @@ class Driver:
                 self._made(worker, report, committers)
             case Broke(worker, shard, error):
                 self._broke(worker, shard, error)
-            case Died(worker, reason=reason):
+            case Died(worker, reason):
                 self._died(worker, reason)
 
     def _placed(self, worker: str, node: str, address: str) -> None:
@@ -173,6 +168,7 @@ class Driver:
             try:
                 header = future.result()
             except DataMissing as error:
+                self._progress.dropped(shard.index)
                 self._say(str(error))
                 self._dispatch.broke(shard, error)
                 continue
@@ -180,7 +176,6 @@ class Driver:
                 if not self._is_given_up(error):
                     raise
                 self._say(f"nobody knows whether shard {shard.index} is committed: {error.problems[0].message}")
-                self._unheard = StorageError(*error.problems)
                 self._give_back(shard)
                 continue
             if header.attempt != report.attempt:

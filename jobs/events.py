@@ -60,10 +60,9 @@ class Broke:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The worker's process is gone, with these shards."""
+    """The worker's process is gone, with all that it had in hand."""
 
     worker: str
-    shards: tuple[Shard, ...]
     reason: str
 
 

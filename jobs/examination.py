@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from actors.errors import InputError, Problem
 from actors.models.facts import ModelFacts
-from actors.settings import ModelSettings
+from actors.models.settings import ModelSettings
 from actors.tables.prompt_filter import read_block_list
 from actors.tables.source import TableSource, open_source
 from jobs.check_report import CheckReport

@@ -8,8 +8,9 @@ from actors.errors import InputError, Problem
 from actors.models.facts import ModelFacts, describe_model
 from actors.models.kinds import Task
 from actors.models.revisions import read_mirrors
+from actors.models.settings import ModelSettings
 from actors.records import SCHEMA_VERSION
-from actors.settings import ImageFormat, ModelSettings
+from actors.settings import ImageFormat
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
 from actors.tables.table import TableIdentity
 from jobs.catalog import Catalog

@@ -22,7 +22,7 @@ from actors.records import CONTAINERS, SCHEMA_VERSION
 from actors.settings import UNKNOWN
 from actors.storage.bucket import Bucket, Fence, ObjectInfo
 from actors.storage.outlet import Outlet
-from jobs.catalog import PREFIX
+from jobs.catalog import list_committed
 from jobs.readers import in_groups, read_all
 
 KEY = "index.parquet"
@@ -93,7 +93,7 @@ def build(bucket: Bucket, fence: Fence, publish: Callable[[Totals], None]) -> To
         bucket.upload(KEY) as upload,
         pq.ParquetWriter(Outlet(upload.write), SCHEMA, compression="zstd", write_page_checksum=True) as writer,
     ):
-        for entries in in_groups(read_all(bucket.list(PREFIX), lambda info: _entry(bucket, info))):
+        for entries in in_groups(read_all(list_committed(bucket), lambda info: _entry(bucket, info))):
             rows = [row for entry in entries for row in entry.rows]
             writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
             data = [row for row in rows if row["kind"] == "data"]
@@ -148,7 +148,7 @@ def read_totals(bucket: Bucket) -> Totals | None:
     try:
         with bucket.open(KEY) as file:
             index = pq.ParquetFile(file, page_checksum_verification=True)
-            found = ((info.key, info.etag) for info in bucket.list(PREFIX))
+            found = ((info.key, info.etag) for info in list_committed(bucket))
             footer = {name.decode(): value.decode() for name, value in index.metadata.metadata.items()}
             listed = bucket.head(SHARDS_KEY)
             words = {"totals": footer["totals"], "shards": footer["shards"]}
@@ -174,7 +174,7 @@ def is_current(bucket: Bucket) -> bool:
     try:
         with bucket.open(KEY) as file:
             index = pq.ParquetFile(file, page_checksum_verification=True)
-            found = ((info.key, info.size) for info in bucket.list(PREFIX))
+            found = ((info.key, info.size) for info in list_committed(bucket))
             named = (file for file in _described(index, "data", "file") if file[0].endswith(CONTAINERS))
             listed = ((file,) for file in containers(bucket))
             return _same(_described(index, "metadata", "file", "bytes"), found) and _same(named, listed)

@@ -4,8 +4,8 @@ import os
 
 from actors.models.card import ModelCard
 from actors.models.revisions import pinned, pinned_card
+from actors.models.settings import ModelSettings
 from actors.recipe import LaneRecipe
-from actors.settings import ModelSettings
 from jobs.manifest import Manifest
 from jobs.spec import JobSpec
 

@@ -71,6 +71,8 @@ class Lease:
         self._holder = Holder.here(purpose)
         self.token = uuid.uuid4().hex
         """This driver's own, in all its claims."""
+        self.is_in_doubt = False
+        """Whether a commit may still be on its way: then the lease is not given back, and ends by itself."""
         self._epoch = 0
         self._key = ""
         self._renewed = float("-inf")
@@ -88,7 +90,7 @@ class Lease:
     ) -> None:
         self._ending.set()
         self._renewer.join()
-        if self._lost is None and not isinstance(error, StorageError):
+        if self._lost is None and not (self.is_in_doubt or isinstance(error, StorageError)):
             try:
                 self.release()
             except StorageError as refusal:

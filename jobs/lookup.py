@@ -21,7 +21,7 @@ from actors import metadata
 from actors.errors import InputError, Problem, Stopped
 from actors.storage.bucket import Bucket, Wanted, always
 from actors.tables.columns import use_columns
-from jobs.catalog import PREFIX, Catalog
+from jobs.catalog import Catalog, list_committed
 from jobs.manifest import Manifest
 from jobs.readers import read_all
 
@@ -44,7 +44,7 @@ class Lookup:
         """All committed rows with one of these ids or keys, in the order of table, image and lane."""
         files = self._files_by_number(names)
         if files is None:
-            files = (info.key for info in self._bucket.list(PREFIX))
+            files = (info.key for info in list_committed(self._bucket))
         wanted = pa.array(sorted(names), pa.string())
 
         def named(columns: pa.Table) -> Sequence[int]:
@@ -56,7 +56,7 @@ class Lookup:
 
     def all(self) -> Iterator[list[Row]]:
         """Every committed row, shard by shard."""
-        files = (info.key for info in self._bucket.list(PREFIX))
+        files = (info.key for info in list_committed(self._bucket))
         for key in files:
             yield self._rows(key, lambda columns: range(columns.num_rows))
 
@@ -90,7 +90,7 @@ class Lookup:
         """Up to three ids that somebody may have meant, of the first million."""
         close: list[str] = []
         seen = 0
-        for rows in read_all((info.key for info in self._bucket.list(PREFIX)), self._ids):
+        for rows in read_all((info.key for info in list_committed(self._bucket)), self._ids):
             close = difflib.get_close_matches(name, dict.fromkeys([*close, *rows]), n=3)
             seen += len(rows)
             if seen >= CLOSE_AMONG:

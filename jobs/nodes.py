@@ -10,9 +10,9 @@ from jobs.seat import Node, Seat
 STILLBORN = 3
 """Workers of a lane that fail in a row while they load their model, for each machine that has been tried, after which
 the job is given up."""
-LEFT_OUT = STRIKES + 1
+LEFT_OUT = STRIKES + 2
 """Failures of one machine in a row, after which it gets no worker any more: with one less, an image that kills its
-workers may have been to blame."""
+workers may have been to blame, which does so once more where its prompt is encoded ahead of it."""
 SAME_SECONDS = 0.5
 """Failures of one machine within these are one: it may have had several workers when it vanished. To start one takes a
 second."""

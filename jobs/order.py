@@ -1,5 +1,7 @@
-"""Orders: what whoever starts a driver tells it, as the one argument of `python -m jobs`."""
+"""Orders: what whoever starts a driver tells it, in a file or on its standard input: a command line can be seen by all,
+and holds 128 KiB."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,11 +10,12 @@ from pydantic import Field, TypeAdapter
 from actors.settings import Settings, StorageSettings
 from jobs.spec import JobSpec
 
+ON_LEASH = "-"
 CheckMode = Literal["auto", "all", "sample", "none"]
 
 
 class RunOrder(Settings):
-    """A run of a job, or a retry of what failed in an output. Holds no secrets: a command line can be seen by all."""
+    """A run of a job, or a retry of what failed in an output. Holds no secrets."""
 
     purpose: Literal["run", "retry"] = "run"
     spec: JobSpec
@@ -64,6 +67,6 @@ Order = RunOrder | ReproduceOrder | PreflightOrder
 _ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="purpose")])
 
 
-def read_order(text: str) -> Order:
-    """An order as it stands on a command line: in JSON, or `@FILE` with the JSON in a file."""
-    return _ORDER.validate_json(Path(text[1:]).read_bytes() if text.startswith("@") else text)
+def read_order(place: str) -> Order:
+    """The order, in JSON: in `@FILE`, or the first line of what is said on the leash."""
+    return _ORDER.validate_json(sys.stdin.readline() if place == ON_LEASH else Path(place[1:]).read_bytes())

@@ -13,8 +13,9 @@ from actors.models.card import ModelCard, is_hub_id
 from actors.models.folder import read_json
 from actors.models.hub import is_on_hub
 from actors.models.registry import card_line, find_card, shipped_card_of
+from actors.models.settings import ModelSettings, WeightsSettings
 from actors.models.weights import TEXTS_ALONE
-from actors.settings import UNKNOWN, ModelSettings, PolicySettings, WeightsSettings
+from actors.settings import UNKNOWN, PolicySettings
 
 MUST_BE_NAMED = ("unrestricted", UNKNOWN)
 """Tiers that a policy without `tiers` does not allow."""

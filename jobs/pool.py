@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError, WorkerCrashedError
+from ray.exceptions import RayError, RayTaskError
 
 from actors.errors import LightmillError, Problem, RunError
 from actors.recipe import LaneRecipe
@@ -29,10 +29,6 @@ LOOK_SECONDS = 2.0
 """How often is asked which machines are taken away: a spot machine has 30 s or more."""
 LEAVE_SECONDS = 3.0
 """For workers to put the last lines of their logs; a frozen one does not answer."""
-
-_GONE = (RayActorError, WorkerCrashedError)
-"""The process is gone, or cannot be reached: what it had goes to another. `RayTaskError` is not among them: that is an
-exception which `Worker` itself raised, and the worker lives on."""
 
 
 class WorkerPool(Protocol):
@@ -171,7 +167,7 @@ class RayPool:
             elif now - member.pinged > self._silence_seconds:
                 self._kill(member)
                 reason = f"gave no answer for {self._silence_seconds:.0f} s, so its process was ended"
-                yield Died(member.name, tuple(member.streams.values()), reason)
+                yield Died(member.name, reason)
 
     def _taken_away(self) -> Iterator[Event]:
         """Machines of which that is new, or the time of it."""
@@ -194,12 +190,12 @@ class RayPool:
                 yield Ready(member.name, ray.get(handle))
             else:
                 yield from self._take_item(member, handle, shard)
-        except _GONE as error:
-            del self._members[member.name]
-            yield Died(member.name, tuple(member.streams.values()), _first_line(error))
-        except RayTaskError as error:
+        except RayTaskError as error:  # which `Worker` itself raised; it lives on
             member.streams.pop(handle, None)
             yield Broke(member.name, shard, _as_ours(error))
+        except RayError as error:  # it was killed, for want of memory or with its machine, or what it made is lost
+            self._kill(member)
+            yield Died(member.name, _first_line(error))
 
     def _take_item(self, member: _Member, handle: Any, shard: Shard) -> Iterator[Event]:  # noqa: ANN401
         try:

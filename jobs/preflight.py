@@ -10,7 +10,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.checkup import TRACES, check_up
-from actors.errors import LightmillError, RunError, StorageError, unexpected
+from actors.errors import StorageError, as_ours
 from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
 from jobs.leash import Leash
 from jobs.order import PreflightOrder
@@ -26,7 +26,7 @@ def preflight(order: PreflightOrder, leash: Leash) -> int:
         leash.end(0, {"message": "looked at", "machines": list(_machines(order))})
     except Exception as error:  # noqa: BLE001  whatever it is, whoever asked gets a last word
         traceback.print_exc()
-        failure = error if isinstance(error, LightmillError) else RunError(unexpected(error))
+        failure = as_ours(error)
         leash.fail(failure)
         leash.end(failure.exit_code, {"message": "not looked at"})
         return failure.exit_code

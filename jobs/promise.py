@@ -9,7 +9,7 @@ from actors import crash
 from actors.errors import InputError, PreconditionFailed, Problem
 from actors.models.facts import ModelFacts, describe_model, locate_model
 from actors.models.revisions import Commits, look_up, pinned
-from actors.settings import ModelSettings
+from actors.models.settings import ModelSettings
 from actors.storage.bucket import Bucket, Fence
 from actors.storage.probe import StoreClass, probe
 from actors.tables.files import absolute

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from actors.errors import InputError, LightmillError, Problem, RunError, Stopped, StorageError, UsageError, unexpected
+from actors.errors import InputError, Problem, RunError, Stopped, StorageError, UsageError, as_ours
 from actors.likeness import LEAST_PSNR, MOST_LEVELS
 from actors.recipe import LaneRecipe
 from actors.remake import Remaker
@@ -41,7 +41,7 @@ def reproduce(order: ReproduceOrder, leash: Leash) -> int:
     except Exception as error:  # noqa: BLE001  whatever it is, whoever started this gets a last word
         if order.debug:
             traceback.print_exc()
-        failure = error if isinstance(error, LightmillError) else RunError(unexpected(error))
+        failure = as_ours(error)
         if leash.stopping.is_set() and isinstance(failure, StorageError):  # a store that is away is waited for no more
             message, exit_code = "stopped", leash.exit_code
         else:

@@ -10,7 +10,7 @@ from actors import metadata
 from actors.errors import Problem
 from actors.parents import ORPHANED, parent_key
 from actors.storage.bucket import Bucket, ObjectInfo
-from jobs.catalog import PREFIX
+from jobs.catalog import list_committed
 from jobs.readers import read_all
 
 _OF_THE_ROW = re.compile(r"LM10\d\d")
@@ -50,7 +50,7 @@ def find_failures(bucket: Bucket, only: str) -> Failures:
     bad_rows: Counter[str] = Counter()
     lost: set[str] = set()
     left: set[str] = set()  # failed, and not asked for
-    for shard, attempt, failed in read_all(bucket.list(PREFIX), lambda info: _read(bucket, info)):
+    for shard, attempt, failed in read_all(list_committed(bucket), lambda info: _read(bucket, info)):
         keys: set[str] = set()
         for key, code in failed:
             parent = parent_key(key) if code == ORPHANED else None

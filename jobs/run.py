@@ -10,11 +10,10 @@ from actors.errors import (
     InputError,
     LightmillError,
     Problem,
-    RunError,
     Stopped,
     StorageError,
     TooManyFailures,
-    unexpected,
+    as_ours,
 )
 from actors.logs import LogFile
 from actors.parents import ORPHANED
@@ -56,7 +55,7 @@ def run(order: RunOrder, leash: Leash, workers: Workers = ray_workers) -> int:
     except Exception as error:  # noqa: BLE001  whatever it is, whoever started the run gets a last word
         if order.debug:
             traceback.print_exc()
-        failure = error if isinstance(error, LightmillError) else RunError(unexpected(error))
+        failure = as_ours(error)
         if _is_given_up(failure, leash):
             leash.say(f"given up: {failure.problems[0].message}")
             words, exit_code = {"message": _stopped(order)}, leash.exit_code
@@ -94,31 +93,36 @@ class _Run:
         ):
             manifest = promise.keep(self._bucket, lease.require)
             if self._order.purpose == "run":
-                return self._make(manifest, lease, Catalog.read(self._bucket, manifest.shards))
+                catalog = Catalog.read(self._bucket, manifest.shards)
+                return self._make(manifest, lease, catalog, manifest.plan.images_of(catalog))
             return self._retry(manifest, lease)
 
     def _retry(self, manifest: Manifest, lease: Lease) -> Words:
         failures = find_failures(self._bucket, self._order.only)
         if failures.bad_rows:
             self._leash.say(str(in_vain(failures, self._bucket.url)))
-        if not failures.rework and not self._lacks_its_end(manifest):
+        there = Catalog.read(self._bucket, manifest.shards)
+        if not failures.rework and not self._lacks_its_end(there):
             other = "other " if failures.bad_rows else ""
             return {"message": f"nothing to retry: no {other}committed row is {self._order.only}"}
         index.remove(self._bucket, lease.require)
-        return self._make(manifest, lease, Catalog.all_but(failures.rework.keys(), manifest.shards), failures.rework)
+        catalog = Catalog.all_but(failures.rework.keys(), manifest.shards)
+        before = manifest.plan.images_of(there) - sum(len(rework.keys) for rework in failures.rework.values())
+        return self._make(manifest, lease, catalog, before, failures.rework)
 
-    def _lacks_its_end(self, manifest: Manifest) -> bool:
+    def _lacks_its_end(self, there: Catalog) -> bool:
         """Whether all is made, and a retry was stopped before it said so."""
-        return Catalog.read(self._bucket, manifest.shards).complete and index.read_totals(self._bucket) is None
+        return there.complete and index.read_totals(self._bucket) is None
 
     def _make(
         self,
         manifest: Manifest,
         lease: Lease,
         catalog: Catalog,
+        before: int,
         rework: Mapping[int, Rework] | None = None,
     ) -> Words:
-        before = manifest.plan.images_of(catalog)
+        """Make all that the catalog lacks; `before` are the images that are there and stay."""
         progress = Progress(
             self._bucket,
             manifest.spec.name,
@@ -135,11 +139,12 @@ class _Run:
             progress.state = "finished" if catalog.complete else "stopped"
             words = self._end(self._finish(manifest, lease) if catalog.complete else None, "finished")
             progress.exit_code = words.get("exit_code", 0)
-        except LightmillError as error:
-            given_up = _is_given_up(error, self._leash)
+        except Exception as error:
+            failure = as_ours(error)
+            given_up = _is_given_up(failure, self._leash)
             progress.state = "stopped" if given_up else "failed"
-            progress.message = error.problems[0].message
-            progress.exit_code = self._leash.exit_code if given_up else error.exit_code
+            progress.message = failure.problems[0].message
+            progress.exit_code = self._leash.exit_code if given_up else failure.exit_code
             raise
         finally:
             progress.close()

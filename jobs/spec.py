@@ -5,14 +5,13 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from actors.models.settings import LaterSettings, ModelSettings
 from actors.settings import (
     OVERRIDES,
     CheckSettings,
     EncodingSettings,
     FilterSettings,
     InputSettings,
-    LaterSettings,
-    ModelSettings,
     Override,
     PolicySettings,
     Settings,

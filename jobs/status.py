@@ -61,11 +61,14 @@ class Status(Settings):
 
     @classmethod
     def load(cls, bucket: Bucket) -> Self | None:
-        """The last heartbeat, or None where no job has run."""
+        """The last heartbeat, or None where no job has run. When it was written is by the store's own clock: the one of
+        the driver's machine may be minutes off."""
         try:
-            return cls.model_validate_json(bucket.get(KEY))
+            found = cls.model_validate_json(bucket.get(KEY))
         except NotFound:
             return None
+        info = bucket.head(KEY)
+        return found.model_copy(update={"updated_at": info.modified}) if info else found
 
     def successor(self, bucket: Bucket) -> Claim | None:
         """The claim of another driver that has begun since, or stands for the lease, and has not written a word yet."""
@@ -197,18 +200,18 @@ class Progress:
         if busy or time.monotonic() - self._written < WRITE_SECONDS:
             return
         self._written = time.monotonic()
-        self._writing = self._writer.submit(self._write)
+        self._writing = self._writer.submit(self._write, self.status())
 
     def close(self) -> None:
         """Write the last word."""
         self._writer.shutdown(wait=True)
-        self._write()
+        self._write(self.status())
 
-    def _write(self) -> None:
+    def _write(self, status: Status) -> None:
         if not self._may_write():
             return
         try:
-            self._bucket.put(KEY, self.status().model_dump_json(indent=1).encode())
+            self._bucket.put(KEY, status.model_dump_json(indent=1).encode())
         except StorageError as error:  # it ends no run: what does will say so itself
             _log.warning("the heartbeat was not written: %s", error)
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -118,8 +119,11 @@ def _check(bucket: Bucket, manifest: Manifest, shard: Shard, infos: list[ObjectI
     faults = [*_schema_faults(found, shard, key)]
     faults += [] if faults else _row_faults(manifest, found, rows, key)
     if not faults:
+        by_file: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            by_file[row["file"]].append(row)
         for file in found.header.files:
-            faults += file_faults(bucket, file, [row for row in rows if row["file"] == file.file])
+            faults += file_faults(bucket, file, by_file[file.file])
         faults += parent_faults(bucket, manifest.plan, shard, rows)
     orphans = unreferenced(infos, found.header)
     size = sum(file.bytes for file in found.header.files)

@@ -198,12 +198,28 @@ def replies_lost(folder: Path, place: Place, output: str | None, _: Random) -> T
 
 def bad_weather(folder: Path, place: Place, output: str | None, random: Random) -> Told:
     """503, reset, torn, lost and late replies, all together."""
-    job = mixed(folder, output, 6)
+    return _through_a_storm(mixed(folder, output, 6), place, random)
+
+
+def _through_a_storm(job: Job, place: Place, random: Random) -> Told:
     with place.proxy() as proxy:
         storm(proxy, random.randrange(1000))
         with job.start(env=through(proxy)) as run:
             run.end()
         return Told(job, proxy.hits.total())
+
+
+def parquet_workers_killed(folder: Path, _: Place, output: str | None, random: Random) -> Told:
+    """Images go inside Parquet: a worker is SIGKILLed in mid-shard."""
+    job = make_job(folder, cats(800), output=output, model="fake:pace=0.02", sink="parquet")
+    kill_workers(job, KILLS // 2, random)
+    assert job.made_again() <= KILLS
+    return Told(job, KILLS // 2)
+
+
+def parquet_in_bad_weather(folder: Path, place: Place, output: str | None, random: Random) -> Told:
+    """Images go inside Parquet: 503, reset, torn, lost and late replies, all together."""
+    return _through_a_storm(mixed(folder, output, 6, sink="parquet"), place, random)
 
 
 def rivals_started(folder: Path, _: Place, output: str | None, __: Random) -> Told:
@@ -240,11 +256,11 @@ def retry_frozen(folder: Path, _: Place, output: str | None, __: Random) -> Told
     return Told(job, 1)
 
 
-def mixed(folder: Path, output: str | None, shard_size: int) -> Job:
+def mixed(folder: Path, output: str | None, shard_size: int, **more: object) -> Job:
     """Shards of a few kilobytes and of megabytes: one PUT, and several parts."""
     models = [{"model": "fake", "width": 32, "height": 32}, {"model": "fake:natural=1", "width": 1024, "height": 1024}]
     rows = [{"prompt": cat, "model": models[number % 6 == 0]["model"]} for number, cat in enumerate(cats(72))]
-    options = {"overrides": ["model"], "encoding": {"format": "png"}, "shard_size": shard_size}
+    options = {"overrides": ["model"], "encoding": {"format": "png"}, "shard_size": shard_size, **more}
     return make_job(folder, rows, output=output, models=models, **options)
 
 
@@ -258,6 +274,8 @@ CALAMITIES = (
     Calamity(stores_killed, S3),
     Calamity(replies_lost, S3),
     Calamity(bad_weather, S3 * STORMS),
+    Calamity(parquet_workers_killed, ("folder", "rgw http")),
+    Calamity(parquet_in_bad_weather, ("rgw tls", "rclone http")),
     Calamity(rivals_started, ("folder", *S3)),
     Calamity(workers_frozen, ("folder", "rgw http")),
     Calamity(driver_frozen, ("folder", *PLAIN)),

@@ -19,7 +19,7 @@ from pathlib import Path
 import boto3
 import duckdb
 
-from actors.settings import WorkerSettings
+from actors.models.settings import WorkerSettings
 from actors.storage.opening import open_bucket, split
 from builders import drive
 from jobs.manifest import Manifest

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.models.registry import find_card
+from actors.models.settings import ModelSettings
 from actors.recipe import LaneRecipe
 from actors.records import Batch, ImageRequest, Prompt, Shard, ShardOrder
 from actors.settings import (
@@ -14,7 +15,6 @@ from actors.settings import (
     EncodingSettings,
     FilterSettings,
     InputSettings,
-    ModelSettings,
     PolicySettings,
     StorageSettings,
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from actors.settings import ModelSettings
+from actors.models.settings import ModelSettings
 from actors.storage.opening import open_bucket
 from cluster.jobfile import load_job
 from jobs.spec import JobSpec

@@ -215,7 +215,7 @@ class PacedPool:
         if name not in self.workers or not self.workers[name].node:
             return []
         self.end(name)
-        return [Died(name, (), "killed by the test")]
+        return [Died(name, "killed by the test")]
 
 
 class Committed:

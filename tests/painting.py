@@ -9,8 +9,8 @@ import torch
 
 from actors.errors import InputError
 from actors.models.loading import load_model
+from actors.models.settings import ModelSettings
 from actors.models.trust import weights_sha256
-from actors.settings import ModelSettings
 from lanes import make_batch, make_request
 
 REQUESTS = [make_request("a red fox", 1), make_request("a lighthouse", 2, row=1)]

@@ -25,7 +25,6 @@ Fate = Literal["deliver", "kill", "kill after", "freeze", "delay"]
 class _Member:
     name: str
     worker: Worker | None = None
-    shards: dict[int, Shard] = field(default_factory=dict)
     gone: threading.Event = field(default_factory=threading.Event)
     """Nothing of it reaches the driver any more."""
     frozen: bool = False
@@ -64,7 +63,6 @@ class ThreadPool:
         member = self._members.get(worker)
         if member is None:  # died this instant, and the driver is about to hear of it
             return
-        member.shards[order.shard.index] = order.shard
         self._spawn(self._serve, member, order)
 
     def drop(self, worker: str, shard: Shard) -> None:
@@ -133,7 +131,6 @@ class ThreadPool:
                     if not self._hand_over(member, order.shard, item):
                         return
         except LightmillError as error:
-            member.shards.pop(order.shard.index, None)
             self._events.put((Broke(member.name, order.shard, error), threading.Event()))
 
     def _hand_over(self, member: _Member, shard: Shard, item: Beat | ShardReport) -> bool:
@@ -163,6 +160,4 @@ class ThreadPool:
     def _lose(self, member: _Member) -> None:
         member.gone.set()
         if self._members.pop(member.name, None):
-            self._events.put(
-                (Died(member.name, tuple(member.shards.values()), "killed by the test"), threading.Event())
-            )
+            self._events.put((Died(member.name, "killed by the test"), threading.Event()))

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 
 from actors.errors import InputError, Problem
 from actors.models.folder import read_json
+from actors.models.settings import LoraSettings, ModelSettings, TextualInversionSettings, WeightsSettings
 from actors.models.trust import has_pickles, verify, weights_sha256
 from actors.models.weights import arrive
-from actors.settings import LoraSettings, ModelSettings, TextualInversionSettings, WeightsSettings
 
 
 def add(pipeline: diffusers.DiffusionPipeline, settings: ModelSettings, dtype: torch.dtype) -> dict[str, Any]:

@@ -68,12 +68,14 @@ class Asynchrony(TorchFunctionMode):
         return function(*args, **given)
 
     def _to(self, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ANN401
-        device, dtype, _, _ = torch._C._nn._parse_to(*args, **kwargs)
+        copy, (device, dtype, _, layout) = _asked(*args, **kwargs)
         if tensor.device.type != "cpu" or not self._is_there(device):
             return tensor.to(*args, **kwargs)
-        if dtype is not None:
-            tensor = tensor.to(dtype)
-        return tensor if tensor.dim() == 0 else self._sent(tensor)
+        is_number = tensor.dim() == 0
+        tensor = tensor.to(
+            dtype=dtype or tensor.dtype, copy=copy and is_number, memory_format=layout or torch.preserve_format
+        )
+        return tensor if is_number else self._sent(tensor)
 
     def _is_there(self, device: Any) -> bool:  # noqa: ANN401  as torch takes it
         return device is not None and torch.device(device).type == self._device.type
@@ -101,6 +103,13 @@ class Asynchrony(TorchFunctionMode):
                 self.__enter__()
 
         module.forward = forward
+
+
+def _asked(*args: Any, copy: bool = False, **kwargs: Any) -> tuple[bool, tuple[Any, ...]]:  # noqa: ANN401
+    """What `Tensor.to` is asked for: whether for a copy, and device, dtype, `non_blocking` and memory format."""
+    if len(args) > 1 and isinstance(args[-1], bool) and isinstance(args[-2], bool):
+        args, copy = args[:-1], args[-1]
+    return copy, torch._C._nn._parse_to(*args, **kwargs)
 
 
 def keep_on_host(scheduler: Any) -> None:  # noqa: ANN401  diffusers has no class of all schedulers

@@ -9,9 +9,9 @@ import torch
 from actors.encoding import picture
 from actors.models.conditioning import Conditioning
 from actors.models.pipelines import parameters
+from actors.models.settings import ModelSettings
 from actors.models.texts import Texts
 from actors.records import ImageRequest
-from actors.settings import ModelSettings
 
 
 class Call:

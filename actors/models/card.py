@@ -14,7 +14,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from actors.models.kinds import Certainty, Task, Tier
 from actors.models.license import License, Text, licenses
-from actors.settings import MAX_SIDE, Settings, WeightsSettings
+from actors.models.settings import WeightsSettings
+from actors.settings import MAX_SIDE, Settings
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63)]
 

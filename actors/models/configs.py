@@ -6,9 +6,9 @@ from pathlib import Path
 
 from actors.errors import InputError, Problem
 from actors.models.folder import CLIP_VOCABULARIES, missing_vocabulary, read_json
+from actors.models.settings import ModelSettings
 from actors.models.structure import Structure, read_structure
 from actors.models.weights import arrive
-from actors.settings import ModelSettings
 
 _SHIPPED = Path(__file__).with_name("configs")
 CONFIGS = tuple(sorted(folder.name for folder in _SHIPPED.iterdir() if folder.is_dir()))

@@ -23,12 +23,12 @@ from actors.models.model import Images, ModelInfo
 from actors.models.pictures import Copies, Decoder, to_bytes
 from actors.models.pipelines import load_pipeline
 from actors.models.safety import SafetyChecker
+from actors.models.settings import ModelSettings
 from actors.models.shortcuts import Shortcuts
 from actors.models.stopwatch import Stopwatch
 from actors.models.trust import weights_sha256
 from actors.models.tuning import tune
 from actors.records import Batch, ImageRequest
-from actors.settings import ModelSettings
 from actors.warmup import blank_request
 
 _Made = TypeVar("_Made")

@@ -17,10 +17,11 @@ from actors.models.kinds import Task
 from actors.models.offers import refuse_shortcuts
 from actors.models.prompt_encodings import refuse_weights
 from actors.models.registry import FindCard, find_card
+from actors.models.settings import ModelSettings
 from actors.models.tasks import UPSCALE, class_for, own_task, refuse_idle
 from actors.models.trust import refuse_pickles
 from actors.models.weights import TEXTS_ALONE, arrive, with_card
-from actors.settings import UNKNOWN, ModelSettings
+from actors.settings import UNKNOWN
 
 TINY_REVISION = "1"
 """Changes whenever the weights of `tiny` do."""

@@ -7,9 +7,9 @@ from actors.models.folder import refuse_gaps
 from actors.models.mirror import MAIN, fill, part_url, read
 from actors.models.registry import find_card
 from actors.models.revisions import look_up, pinned
+from actors.models.settings import ModelSettings
 from actors.models.trust import weight_files
 from actors.models.weights import TEXTS_ALONE, arrive, with_card
-from actors.settings import ModelSettings
 
 
 def fill_mirror(model: str, revision: str | None, url: str) -> int:

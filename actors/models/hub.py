@@ -11,7 +11,7 @@ from actors.errors import InputError, Problem
 from actors.models.cache import one_at_a_time, refuse_changed, unwritable
 from actors.models.card import VARIANTS, is_hub_id
 from actors.models.registry import close_to
-from actors.settings import WeightsSettings
+from actors.models.settings import WeightsSettings
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

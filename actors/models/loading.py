@@ -7,9 +7,9 @@ from actors.models.facts import ModelFacts, locate_model
 from actors.models.fake import FakeModel, FakeOptions
 from actors.models.model import ImageModel, ModelInfo
 from actors.models.registry import FindCard, find_card
+from actors.models.settings import ModelSettings
 from actors.models.weights import with_card
 from actors.recipe import LaneRecipe
-from actors.settings import ModelSettings
 
 
 def load_lane(recipe: LaneRecipe) -> ImageModel:

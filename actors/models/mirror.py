@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from actors.errors import InputError, NotFound, Problem
 from actors.models.cache import cache_folder, one_at_a_time, refuse_changed, remember
 from actors.models.hub import COMMIT, is_text
-from actors.settings import WeightsSettings
+from actors.models.settings import WeightsSettings
 from actors.storage.bucket import Bucket
 from actors.storage.opening import open_bucket
 

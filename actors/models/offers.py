@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from actors.errors import InputError, Problem
-from actors.settings import ModelSettings
+from actors.models.settings import ModelSettings
 
 _UNETS = (
     "StableDiffusionPipeline",

@@ -16,9 +16,9 @@ from actors.errors import InputError, Problem
 from actors.models import additions, sampling
 from actors.models.configs import assemble
 from actors.models.facts import ModelFacts
+from actors.models.settings import ModelSettings
 from actors.models.tasks import class_for
 from actors.models.trust import has_pickles, verify
-from actors.settings import ModelSettings
 
 
 def load_pipeline(

@@ -1,7 +1,7 @@
 """Prompt encodings: for which pipelines a job may ask for another one than diffusers' own."""
 
 from actors.errors import InputError, Problem
-from actors.settings import ModelSettings
+from actors.models.settings import ModelSettings
 
 WEIGHTED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 """Classes whose text encoders are CLIP's alone; and those that do other tasks with the same parts."""

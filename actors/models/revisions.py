@@ -10,8 +10,8 @@ from actors.models import mirror
 from actors.models.card import ModelCard
 from actors.models.hub import COMMIT, commit_of, is_on_hub
 from actors.models.registry import FindCard, find_card
+from actors.models.settings import ModelSettings, WeightsSettings
 from actors.models.weights import with_card
-from actors.settings import ModelSettings, WeightsSettings
 
 Commits = Mapping[str, str]
 """By `hub id@revision`, as the job and its cards have them; the hash of its list by the URL of a mirror."""

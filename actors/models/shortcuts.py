@@ -11,8 +11,8 @@ from actors.errors import InputError, Problem
 from actors.models.compilation import denoiser
 from actors.models.deepcache import DeepCache
 from actors.models.guidance import GuidanceInterval
+from actors.models.settings import CacheSettings, ShortcutSettings
 from actors.records import ImageRequest
-from actors.settings import CacheSettings, ShortcutSettings
 
 FIRST_STEPS = 3
 """That `taylorseer` computes whole, to learn how they go on."""

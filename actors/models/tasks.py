@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from actors.errors import InputError, Problem
 from actors.models.kinds import Task
-from actors.settings import MAX_SIDE, ModelSettings, Override
+from actors.models.settings import ModelSettings
+from actors.settings import MAX_SIDE, Override
 
 NEEDS: Mapping[Task, tuple[Override, ...]] = {
     "text-to-image": (),

@@ -9,7 +9,7 @@ from pathlib import Path
 from actors.errors import InputError, Problem
 from actors.models.card import PICKLES, VARIANTS, is_pickle_file
 from actors.models.folder import component_folders, read_json
-from actors.settings import WeightsSettings
+from actors.models.settings import WeightsSettings
 
 
 def weight_files(path: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from actors.errors import InputError, Problem
 from actors.models import hub, mirror
 from actors.models.card import ModelCard, Weights
 from actors.models.registry import close_to
-from actors.settings import ModelSettings, WeightsSettings
+from actors.models.settings import ModelSettings, WeightsSettings
 
 TEXTS_ALONE = ("config", "tokenizer")
 """Parts of a model of which only the texts are read."""

@@ -8,8 +8,8 @@ from PIL import Image
 
 from actors.models.loading import load_model
 from actors.models.model import Pixels
+from actors.models.settings import ModelSettings
 from actors.records import Batch, ImageRequest, Prompt
-from actors.settings import ModelSettings
 from benchmarks.baselines.task import Task
 
 

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,17 +47,19 @@ def logs(
 ) -> None:
     """What driver and workers have written, read from the output. Before there is any, what the cluster has of it."""
     from cluster.journal import Journal
+    from cluster.watch import Outage
 
     found = find(where, connection)
-    journal = Journal(found.bucket, role)
+    journal, outage = Journal(found.bucket, role), Outage(say)
     any_yet, last = False, not follow
     while True:
-        for line in journal.new_lines():
-            any_yet = True
-            _print(line, as_json=as_json)
-        if last:
-            break
-        last = _is_over(found)
+        with outage.minded() if follow else nullcontext():
+            for line in journal.new_lines():
+                any_yet = True
+                _print(line, as_json=as_json)
+            if last:
+                break
+            last = _is_over(found)
         time.sleep(LOOK_SECONDS)  # in which a run that is over puts its last lines
     if not any_yet:
         _print_the_clusters(found)

@@ -133,17 +133,21 @@ def _status(bucket: "Bucket") -> "Status":
 def _watch(bucket: "Bucket") -> "Status":
     """Show the run as `run` itself does, until it is over."""
     from cluster.follow import OVER, follower
-    from cluster.watch import silence
+    from cluster.watch import Outage, silence
 
-    told = False
+    told, found = False, _status(bucket)
     with follower(talk()) as shown:
-        while (found := _status(bucket)).state not in OVER:
-            shown.show(found)
-            silent = silence(bucket, found)
-            if silent and not told:
-                shown.say(_silent(silent))
-            told = silent is not None
+        outage = Outage(shown.say)
+        while found.state not in OVER:
+            with outage.minded():
+                shown.show(found)
+                silent = silence(bucket, found)
+                if silent and not told:
+                    shown.say(_silent(silent))
+                told = silent is not None
             time.sleep(WATCH_SECONDS)
+            with outage.minded():
+                found = _status(bucket)
     return found
 
 

@@ -172,11 +172,14 @@ def _places() -> dict[str, Any]:
 
 def _checked(name: str, job: Path, cron: str, timezone: str, missed: "Policy", address: str | None) -> "Schedule":
     """A schedule whose job is one, and whose slots have places of their own: two of them in a row would not share."""
+    from cluster.address import refuse_malformed
     from cluster.jobfile import load_job
     from cluster.schedule.ledger import Ledger
     from cluster.schedule.schedule import make_schedule
     from cluster.schedule.slot import Slot
 
+    if address and "://" in address:
+        refuse_malformed(address, "--address")
     one = make_schedule(name, job, cron, timezone, missed, address)
     spec = load_job(job, {}, fill=str)
     Ledger(name, spec.output, spec.storage)

@@ -4,17 +4,24 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from actors.encoding import decode
 from actors.errors import PreconditionFailed, Problem, StorageError
 from actors.settings import StorageSettings
 from actors.storage.bucket import Bucket
 from actors.storage.opening import open_bucket
 from actors.storage.ranged import PIECE_BYTES
 from bucket_contract import BucketContract
+from builders import MODEL, finished
 from cluster.doctor.findings import Fact
 from cluster.doctor.store import CHECKSUMS, examine
+from jobs.index import containers
+from jobs.manifest import Manifest
+from jobs.verify import verify
 from servers.faultproxy import FaultProxy
 from servers.rgw import RgwServer
 from servers.store import S3Store
@@ -149,6 +156,31 @@ def test_an_outage_is_waited_out(s3_store: S3Store):
     finally:
         restart.join()
     assert [info.key for info in bucket.list()] == ["before", "during"]
+
+
+@pytest.mark.parametrize("s3_store", ["rgw-tls"], indirect=True)
+def test_images_inside_parquet_are_uploaded_through_faults(s3_store: S3Store, proxy: FaultProxy, tmp_path: Path):
+    """One shard of several parts, and one of a few bytes, and then as somebody reads them who knows nothing of us."""
+    rules = [
+        proxy.add(act, path="/images/", times=2) for act in ("slow_down", "reset_before", "reset_response", "lost")
+    ]
+    spec = finished(
+        tmp_path,
+        9,
+        output=s3_store.url,
+        sink="parquet",
+        shard_size=8,
+        models=[{**MODEL, "model": "fake:natural=1", "width": 1024, "height": 1024}],
+        storage=StorageSettings(endpoint_url=proxy.endpoint),
+    )
+    assert all(rule.hits for rule in rules)
+    bucket = open_bucket(spec.output)
+    checked = list(verify(bucket, Manifest.load(bucket)))
+    assert [fault for one in checked for fault in one.faults] == []
+    assert [one.images for one in checked if one.images] == [8, 1]
+    whole, last = (pq.read_table(bucket.open(key))["image"].to_pylist() for key in containers(bucket))
+    assert [decode(image["bytes"]).shape for image in (*whole, *last)] == [(1024, 1024, 3)] * 9
+    assert sum(len(image["bytes"]) for image in whole) > 8 * 1024**2  # a part
 
 
 def test_a_certificate_nobody_vouches_for_is_refused_at_once(rclone, monkeypatch: pytest.MonkeyPatch):

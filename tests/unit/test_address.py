@@ -87,12 +87,18 @@ def test_headers_come_from_flags_and_secret_ones_from_the_environment(monkeypatc
         choose()
 
 
-def test_a_password_in_an_address_and_an_authority_that_is_not_there_are_refused():
-    for options, code in (({"asked": "https://me:pw@head"}, "LM1507"), ({"ca": "/nowhere.pem"}, "LM1103")):
+def test_a_password_in_an_address_and_an_authority_that_is_not_there_are_refused(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "https://other:pw@head")
+    said = []
+    for asked, ca, code in (
+        ("https://me:pw@head", None, "LM1507"),
+        ("ftp://me:pw@head", None, "LM1103"),
+        ("https://head", "/nowhere.pem", "LM1103"),
+    ):
         with pytest.raises(LightmillError) as refused:
-            choose(**options)
+            choose_address(asked, said.append, ca=ca)
         assert refused.value.code == code
-        assert "pw@" not in str(refused.value)
+        assert "pw@" not in str(refused.value) + said.pop()
 
 
 SECRETS = ["AWS_SECRET_ACCESS_KEY", "aws_access_key_id", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "DB_PASSWORD", "X_AUTH"]

@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_map_only
 from actors.models.asynchrony import Asynchrony
 from actors.models.loading import load_model
 from actors.models.schedulers import PLAIN
+from actors.models.settings import ModelSettings
 from actors.models.tiny import tiny_folder
-from actors.settings import ModelSettings
 from lanes import make_batch, make_request
 from miniatures.catalogue import DITS
 from painting import own_pipeline
@@ -113,6 +113,20 @@ def test_no_family_waits_for_the_device_while_it_denoises(family):
 
     assert images.device == META
     assert blocking == 0
+
+
+def test_what_goes_over_is_what_was_asked_for():
+    number = torch.tensor(1.0)
+    with Asynchrony(own_pipeline(tiny_folder()), META):
+        assert number.to(META) is number
+        for copy in (number.to(META, copy=True), number.to(META, torch.float32, False, True)):
+            copy.add_(1)
+        rows = torch.ones(2, 3).to(META, torch.float16, copy=True)
+        image = torch.ones(1, 3, 4, 4).to(META, memory_format=torch.channels_last)
+
+    assert number == 1
+    assert (rows.device, rows.dtype, image.device) == (META, torch.float16, META)
+    assert image.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")

@@ -9,7 +9,7 @@ from actors import batch_sizes
 from actors.batch_sizes import best_size, recall, remember
 from actors.errors import OutOfMemory, Problem
 from actors.metadata import read_metadata
-from actors.settings import ModelSettings
+from actors.models.settings import ModelSettings
 from actors.worker import Worker
 from lanes import make_order, make_recipe
 
@@ -116,17 +116,30 @@ def test_each_size_of_image_has_its_own_and_later_jobs_take_it(tmp_path, cache, 
     assert made_with(tmp_path / "third") == {16: {1}, 32: {1}}
 
 
-def test_what_no_longer_fits_is_remembered_as_smaller(tmp_path, cache, monkeypatch):
+def test_what_does_not_fit_is_smaller_for_this_worker_and_the_next_one_tries_again(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(batch_sizes, "best_size", lambda _: 4)
     recipe = make_recipe(tmp_path, ["a", "b", "c", "d", "e", "f"], model="fake:oom=3", batch_size="auto")
+
+    for worker in (Worker(recipe, "w0"), Worker(recipe, "w1")):
+        *first, _ = worker.run(make_order(6))
+        *second, report = worker.run(make_order(6, index=1))
+        assert [len(beats[0].announced) for beats in (first, second)] == [4, 2]
+        assert set(read_metadata(report.metadata).table["batch_size"].to_pylist()) == {2}
+
+    assert [recall(file) for file in cache.iterdir()] == [4]
+
+
+def test_what_one_kind_has_room_for_is_not_what_another_is_fast_with(tmp_path, cache, monkeypatch):
+    """Without guidance, and with it, images of one size."""
+    found = [4, 1]
+    monkeypatch.setattr(batch_sizes, "best_size", lambda _: found.pop(0))
+    rows = [{"prompt": f"cat {row}", "guidance_scale": 1.0 if row < 4 else 5.0} for row in range(6)]
+    recipe = make_recipe(tmp_path, rows, model="fake:oom=3", batch_size="auto", overrides=("guidance_scale",))
     worker = Worker(recipe, "w0")
 
     for index in range(2):
         *_, report = worker.run(make_order(6, index=index))
-        sizes = read_metadata(report.metadata).table["batch_size"].to_pylist()
-        assert set(sizes) == {2}
-
-    assert [recall(file) for file in cache.iterdir()] == [2]
+        assert read_metadata(report.metadata).table["batch_size"].to_pylist().count(1) == 2
 
 
 def test_a_real_model_is_tried_out_on_the_device(tmp_path, cache):

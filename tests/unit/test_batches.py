@@ -5,7 +5,7 @@ from actors.batches import fit, halve, plan_batches
 from actors.clock import Clock
 from actors.device import Device
 from actors.models.loading import load_model
-from actors.settings import ModelSettings
+from actors.models.settings import ModelSettings
 from lanes import make_batch, make_request
 
 REQUESTS = st.lists(

@@ -11,6 +11,7 @@ def test_what_can_be_listed_is_committed_and_nothing_else(shards, listed):
     for index in listed:
         bucket.put(f"metadata/{index:09d}.parquet", b"")
     bucket.put("metadata/notes.txt", b"")
+    bucket.put(f"metadata/{shards - 1:09d}.txt", b"")
     bucket.put("images/000000000-a.tar", b"")
     committed = {index for index in listed if index < shards}
 

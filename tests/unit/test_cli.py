@@ -12,11 +12,14 @@ import pytest
 
 from actors.storage.opening import open_bucket
 from builders import finished
+from cluster.child import Child
 from cluster.cli import inspection
 from commands import lightmill, plan
 from jobs import forecast
 from jobs.lease import Lease
 from jobs.manifest import Manifest
+from jobs.order import RunOrder
+from jobs.spec import JobSpec
 from jobs.status import KEY, Status
 from jobs.verify import verify
 
@@ -80,6 +83,7 @@ def put_status(folder: Path, age=timedelta(0), **changes):
     }
     status = Status.model_validate({**values, **changes})
     open_bucket(str(folder)).put(KEY, status.model_dump_json().encode())
+    os.utime(folder / KEY, (written.timestamp(), written.timestamp()))
 
 
 @pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
@@ -183,6 +187,15 @@ def test_an_error_of_the_driver_has_no_traceback_either(tmp_path):
     said = lightmill("run", "--prompts", tmp_path / "none.csv", "--output", tmp_path / "out", "--model", "fake")
     assert (said.status, said.codes) == (3, ["LM1000"])
     assert "Traceback" not in said.err
+
+
+def test_a_job_of_any_length_reaches_its_driver(tmp_path):
+    """It is longer than an argument may be, and than a pipe holds."""
+    values = {"prompts": str(tmp_path / "none.csv"), "output": str(tmp_path), "models": [{"model": "fake"}]}
+    patterns = [f"{number:0100d}" for number in range(3000)]
+    spec = JobSpec.model_validate({**values, "prompt_filter": {"patterns": patterns}})
+    *_, refusal, end = Child(RunOrder(spec=spec)).events()
+    assert (refusal["problems"][0]["code"], end["exit_code"]) == ("LM1000", 3)
 
 
 @pytest.mark.parametrize(

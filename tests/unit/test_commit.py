@@ -1,12 +1,15 @@
 """What makes a shard exist, and what never changes it again."""
 
+from contextlib import suppress
+
 import pytest
 
 from actors import metadata
-from actors.errors import Problem
+from actors.errors import Problem, StorageError
 from builders import make_manifest, make_report, make_spec
+from jobs.claims import Claims
 from jobs.commit import Committer, DataMissing, Superseded
-from jobs.lease import LeaseLost
+from jobs.lease import Lease, LeaseLost
 from memory_bucket import MemoryBucket
 from weak_bucket import WeakBucket
 
@@ -16,7 +19,7 @@ KINDS = ["strong", "racy", "ignoring"]
 class Held:
     """A lease that is held, until it is lost."""
 
-    lost = False
+    lost = is_in_doubt = False
 
     def require(self):
         if self.lost:
@@ -172,3 +175,27 @@ def test_a_replacement_asks_for_the_lease_right_before_the_write(scene):
     with pytest.raises(LeaseLost):
         scene.committer.replace(report, "first")
     assert scene.stands().attempt == "first"
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_a_lease_with_a_commit_that_may_land_yet_is_not_given_back(tmp_path, is_heard):
+    """Whatever else ends the run."""
+    bucket = MemoryBucket()
+    report = make_report(make_manifest(make_spec(tmp_path, 8), bucket), 1, bucket)
+
+    def drive():
+        with Lease(bucket, "strong", "run") as lease:
+            if not is_heard:
+                bucket.before_write = lose
+            with suppress(StorageError):
+                Committer(bucket, lease, "strong").commit(report)
+            raise ZeroDivisionError
+
+    def lose(key, size):
+        bucket.before_write = lambda key, size: None
+        raise StorageError(Problem("LM1308", "no reply"))
+
+    with pytest.raises(ZeroDivisionError):
+        drive()
+    (claim,) = Claims.read(bucket).all
+    assert claim.state == ("released" if is_heard else "held")

@@ -10,8 +10,8 @@ from actors.metadata import read_metadata
 from actors.models import diffusion
 from actors.models.compilation import CACHE
 from actors.models.loading import load_model
+from actors.models.settings import ModelSettings
 from actors.models.tiny import tiny_folder
-from actors.settings import ModelSettings
 from actors.warmup import blank_request
 from actors.worker import Worker
 from lanes import make_batch, make_order, make_recipe

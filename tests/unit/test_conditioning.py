@@ -14,9 +14,9 @@ from actors.errors import InputError
 from actors.models.conditioning import fragments
 from actors.models.facts import describe_model
 from actors.models.loading import load_model
+from actors.models.settings import ModelSettings
 from actors.models.tiny import tiny_folder
 from actors.records import InputImages
-from actors.settings import ModelSettings
 from builders import QuietLeash, finished, make_spec, make_table, read_rows
 from jobs.forecast import forecast
 from jobs.order import ReproduceOrder

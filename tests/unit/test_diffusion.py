@@ -12,9 +12,9 @@ from actors.metadata import read_metadata
 from actors.models.accelerator import DEVICE_LOST, best_dtype
 from actors.models.loading import load_model
 from actors.models.registry import find_card
+from actors.models.settings import ModelSettings
 from actors.models.tiny import save_tiny, tiny_folder
 from actors.models.trust import weights_sha256
-from actors.settings import ModelSettings
 from actors.worker import Worker
 from lanes import make_batch, make_order, make_recipe, make_request
 from pipelines import copy_of_tiny, save_latent_consistency, save_with_safety_checker, save_xl

@@ -17,20 +17,16 @@ from actors.models.card import ModelCard
 from actors.models.kinds import Tier
 from actors.models.license import License
 from actors.models.registry import load_card
+from actors.models.settings import CacheSettings, ModelSettings, ShortcutSettings, WeightsSettings, WorkerSettings
 from actors.records import SAMPLE_SCHEMA
 from actors.settings import (
     UNKNOWN,
-    CacheSettings,
     CheckSettings,
     EncodingSettings,
     FilterSettings,
     InputSettings,
-    ModelSettings,
     PolicySettings,
-    ShortcutSettings,
     StorageSettings,
-    WeightsSettings,
-    WorkerSettings,
 )
 from cluster import cli
 from cluster.cli.app import app

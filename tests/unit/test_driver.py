@@ -2,17 +2,21 @@
 
 import time
 from collections import Counter
-from threading import Timer
+from threading import Event, Timer
 
 import pytest
 
+from actors.device import Device
 from actors.errors import Problem, StorageError
 from actors.records import Beat, ShardReport, sample_key
 from actors.storage.opening import open_bucket
-from builders import QuietLeash, drive, make_spec, make_table, read_rows
+from builders import MODEL, QuietLeash, drive, make_spec, make_table, read_rows
+from jobs import status
 from jobs.claims import Claims
 from jobs.commit import Committer
+from jobs.dispatch import STRIKES
 from jobs.manifest import Manifest
+from jobs.nodes import LEFT_OUT
 from jobs.status import Status
 from jobs.verify import verify
 from servers.moto import moto_server as start_moto
@@ -140,6 +144,65 @@ def test_an_image_that_kills_every_worker_is_a_failed_row_and_the_others_are_mad
     }
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_prompt_that_kills_where_it_is_encoded_ahead_fails_no_other_image(tmp_path, monkeypatch, batch_size):
+    """The worker is gone before its next word is heard: those on the device are known, and the one to come is not."""
+    own, dying, deaths = Device.paint, Event(), []
+
+    def paint(device, batch, ahead=()):
+        if any(one.prompt.text == "colour 7" for one in (*batch.requests, *ahead)):
+            dying.set()
+        return own(device, batch, ahead)
+
+    def fate(worker, shard, item):
+        if not dying.is_set():
+            return "deliver"
+        dying.clear()
+        deaths.append(worker)
+        return "kill"
+
+    monkeypatch.setattr(Device, "paint", paint)
+    models = [{**MODEL, "batch_size": batch_size, "workers": {"max": 1}}]
+    spec = make_spec(tmp_path, 12, shard_size=12, models=models)
+    leash = drive(spec, ThreadPool(fate))
+
+    assert leash.ends[-1][0] == 0, leash.errors
+    failed = {key: row["error_code"] for key, row in read_rows(spec).items() if row["status"] != "ok"}
+    assert failed == {sample_key(7, 0, 0): "LM1606"}
+    assert len(deaths) == STRIKES + 1 < LEFT_OUT
+
+
+def test_what_has_to_be_made_again_is_not_done(tmp_path, monkeypatch):
+    """Its file was gone before the commit."""
+    monkeypatch.setattr(status, "TELL_SECONDS", 0)
+    spec, leash, done, lost = make_spec(tmp_path, 4), QuietLeash(), [], []
+    leash.status = lambda told: done.append(told["done"])
+
+    def fate(worker, shard, item):
+        if isinstance(item, ShardReport) and not lost:
+            lost.append(item.files[0].file)
+            open_bucket(spec.output).delete(lost[0])
+        return "deliver"
+
+    drive(spec, ThreadPool(fate), leash=leash)
+
+    assert min(done[done.index(4) :]) == 0
+
+
+def test_a_mistake_of_ours_ends_the_run_and_its_status_says_so(tmp_path, monkeypatch):
+    def stumble(committer, report):
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr(Committer, "commit", stumble)
+    spec = make_spec(tmp_path, ROWS)
+    leash = drive(spec)
+
+    said = Status.load(open_bucket(spec.output))
+    assert (leash.ends[-1][0], leash.errors[0].code) == (1, "LM1999")
+    assert (said.state, said.exit_code) == ("failed", 1)
+    assert "ZeroDivisionError: by nought" in said.message
+
+
 def test_a_file_that_vanishes_before_the_commit_is_made_again(tmp_path, undisturbed):
     spec = make_spec(tmp_path, ROWS)
     lost = []
@@ -208,13 +271,16 @@ def test_a_commit_of_which_nobody_knows_keeps_the_lease(tmp_path, undisturbed, m
     """Its reply was lost, and then the run was stopped: it may land until the lease has ended, so nobody may drive."""
     spec, leash = make_spec(tmp_path, ROWS), QuietLeash()
     bucket = open_bucket(spec.output)
+    own = type(bucket).put
 
-    def lose(committer, report):
+    def lose(bucket, key, data, **conditions):
+        if not key.startswith("metadata/"):
+            return own(bucket, key, data, **conditions)
         leash.stopping.set()
         raise StorageError(Problem("LM1308", "no reply"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Committer, "commit", lose)
+        patch.setattr(type(bucket), "put", lose)
         drive(spec, leash=leash)
 
     assert (leash.ends[-1][0], leash.errors) == (130, [])

@@ -7,7 +7,7 @@ import pytest
 
 from actors.errors import InputError
 from actors.models.facts import describe_model, locate_model
-from actors.settings import ModelSettings
+from actors.models.settings import ModelSettings
 
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -298,7 +298,7 @@ def test_code_of_the_models_own_is_refused(folder):
 
 def test_asking_about_a_model_loads_neither_torch_nor_diffusers(folder):
     code = (
-        "import sys; from actors.models.facts import describe_model; from actors.settings import ModelSettings;"
+        "import sys; from actors.models.facts import describe_model; from actors.models.settings import ModelSettings;"
         f"describe_model(ModelSettings(model={str(folder)!r}));"
         "sys.exit(' '.join({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     )

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.models.loading import load_model
-from actors.settings import ModelSettings
+from actors.models.settings import ModelSettings
 from lanes import make_batch, make_request
 
 

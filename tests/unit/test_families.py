@@ -16,9 +16,10 @@ from PIL import Image
 
 from actors.models import configs, registry
 from actors.models.loading import load_model
+from actors.models.settings import ModelSettings
 from actors.models.trust import has_pickles, weights_sha256
 from actors.records import InputImages
-from actors.settings import UNKNOWN, ModelSettings
+from actors.settings import UNKNOWN
 from lanes import make_batch, make_request
 from miniatures.catalogue import CARDS, STRUCTURES, Catalogue
 

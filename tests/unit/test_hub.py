@@ -17,10 +17,10 @@ from actors.models.facts import describe_model, locate_model
 from actors.models.loading import load_model
 from actors.models.registry import find_card
 from actors.models.revisions import look_up, pinned
+from actors.models.settings import LoraSettings, ModelSettings
 from actors.models.tiny import tiny_folder
 from actors.models.trust import weight_files, weights_sha256
 from actors.models.weights import arrive, with_card
-from actors.settings import LoraSettings, ModelSettings
 from lanes import make_batch, make_request
 from refusals import refused
 from servers.hub import COMMIT, MODEL

@@ -112,6 +112,10 @@ def test_every_problem_at_once_with_the_lines_of_the_file(job):
     ("text", "message"),
     [
         ("storage: {endpoint_url: 9000}", "storage.endpoint_url must be a URL such as https://store.example:9000"),
+        (
+            "storage: {endpoint_url: 'https://me:hidden@store.example'}",
+            "storage.endpoint_url must be a URL without a password, which would be kept in the manifest and shown",
+        ),
         ("name: a b", "name must match ^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"),
         ("seed: -1", "seed must be greater than or equal to 0"),
         ("seed: 1.5", "seed must be a valid integer"),
@@ -135,6 +139,7 @@ def test_a_wrong_value_is_named_with_its_line(job, text, message):
     assert problem.code == "LM1102"
     assert problem.message.startswith(message)
     assert problem.where == f"{path}:1"
+    assert "hidden" not in str(problem)
 
 
 @pytest.mark.parametrize(

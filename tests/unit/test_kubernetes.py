@@ -173,6 +173,14 @@ def submitted(tmp_path, *flags, **changes):
     return list(yaml.safe_load_all(said.out))
 
 
+@pytest.mark.parametrize("to", ["cron", "systemd", "cronjob"])
+def test_an_address_with_a_password_is_written_nowhere(to, job):
+    address = "https://me:hidden@ray.example"
+    said = lightmill("schedule", "render", job, *WORDS, "--to", to, "--image", "x:1", "--address", address)
+    assert (said.status, said.codes, said.out) == (2, ["LM1507"], "")
+    assert "hidden" not in said.err
+
+
 def test_one_run_is_rendered_as_the_job_would_be_submitted(tmp_path, monkeypatch):
     """With what file, environment and flags say, and the store that this machine knows."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://store.example")

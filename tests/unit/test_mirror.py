@@ -14,10 +14,10 @@ from actors.models.filling import fill_mirror
 from actors.models.loading import load_model
 from actors.models.mirror import fill, read
 from actors.models.revisions import look_up, pinned
+from actors.models.settings import ModelSettings
 from actors.models.tiny import tiny_folder
 from actors.models.trust import weights_sha256
 from actors.models.weights import arrive
-from actors.settings import ModelSettings
 from actors.storage.opening import open_bucket
 from builders import make_spec, make_table
 from checkpoints import save_checkpoint

@@ -18,8 +18,10 @@ from actors.storage.opening import open_bucket
 from builders import NO_FENCE, drive, finished, make_spec, read_rows
 from jobs import dataset_card, index
 from jobs.clean import find_leftovers, remove
+from jobs.lookup import Lookup
 from jobs.manifest import Manifest
 from jobs.retry import find_failures
+from jobs.status import Status
 from jobs.verify import verify
 from thread_pool import ThreadPool
 
@@ -178,6 +180,8 @@ def test_retry_makes_the_failed_rows_again_and_leaves_the_others_as_they_are(spe
     header = metadata.read_header((out / "metadata/000000000.parquet").read_bytes())
     assert header.replaces is not None
     assert len(header.files) == 2
+    status = Status.load(open_bucket(spec.output))
+    assert (status.state, status.done, status.committed, status.total) == ("finished", 6, 6, 6)
 
 
 def test_retry_may_be_asked_for_one_kind_of_failure(spec):
@@ -266,6 +270,19 @@ def test_another_table_under_the_same_name_is_refused(tmp_path):
     leash = drive(spec)
     assert leash.ends[-1][0] == InputError.exit_code
     assert leash.errors[0].problems[0].where.startswith("table")
+
+
+def test_what_a_desktop_leaves_in_folders_stands_in_nobodys_way(tmp_path):
+    spec = make_spec(tmp_path, 6)
+    for folder in ("leases", "metadata", "logs"):
+        (tmp_path / "out" / folder).mkdir(parents=True)
+        (tmp_path / "out" / folder / ".DS_Store").write_bytes(b"Bud1")
+    leash = drive(spec)
+    assert leash.ends[-1][0] == 0, leash.errors
+    assert faults(spec) == []
+    assert drive(spec, purpose="retry").ends[-1][0] == 0
+    assert len(list(Lookup(open_bucket(spec.output), Manifest.load(open_bucket(spec.output))).all())) == 2
+    assert "already there" in drive(spec).ends[-1][1]["message"]
 
 
 def test_a_newer_schema_is_refused_by_name(spec, out):

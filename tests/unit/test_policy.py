@@ -11,8 +11,9 @@ from actors.errors import InputError
 from actors.models.facts import describe_model
 from actors.models.loading import load_model
 from actors.models.registry import find_card, shipped_cards
+from actors.models.settings import ModelSettings
 from actors.models.tiny import tiny_folder
-from actors.settings import ModelSettings, PolicySettings
+from actors.settings import PolicySettings
 from actors.storage.opening import open_bucket
 from builders import make_manifest, make_spec, make_table
 from commands import lightmill

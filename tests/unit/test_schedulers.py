@@ -13,8 +13,8 @@ from actors.models.call import guidance_parameter
 from actors.models.pipelines import parameters
 from actors.models.sampling import set_scheduler
 from actors.models.schedulers import SCHEDULERS
+from actors.models.settings import ModelSettings
 from actors.models.tiny import tiny_folder
-from actors.settings import ModelSettings
 from lanes import make_batch, make_request
 from painting import REQUESTS, load, made, own_pipeline, painted, recipe_of, refused
 from pipelines import copy_of_tiny

@@ -10,9 +10,9 @@ import torch
 from actors.metadata import read_metadata
 from actors.models import diffusion
 from actors.models.facts import describe_model
+from actors.models.settings import ModelSettings
 from actors.models.tiny import tiny_folder
 from actors.models.trust import weights_sha256
-from actors.settings import ModelSettings
 from actors.worker import Worker
 from lanes import make_batch, make_order, make_recipe, make_request
 from miniatures import dits

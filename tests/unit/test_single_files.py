@@ -15,9 +15,9 @@ from actors.errors import InputError
 from actors.models.configs import CONFIGS
 from actors.models.facts import describe_model
 from actors.models.folder import read_json
+from actors.models.settings import ModelSettings
 from actors.models.tiny import tiny_folder
 from actors.models.trust import weights_sha256
-from actors.settings import ModelSettings
 from lanes import make_batch
 from painting import REQUESTS, load, made, own_pipeline, painted, recipe_of, refused, trusted
 from pipelines import copy_of_tiny, save_v2

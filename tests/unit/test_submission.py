@@ -1,11 +1,13 @@
 """What a submission takes along, under which name, and how its end is told."""
 
 import json
+import os
 import signal
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -18,10 +20,12 @@ from cluster.baggage import at_the_store, bring, refuse_what_stays
 from cluster.head import SubmittedJob
 from cluster.journal import Journal
 from cluster.submission import AlreadySubmitted, Submission, next_id
-from cluster.watch import Watch, driving, is_of, last_words, read_status
+from cluster.watch import Watch, driving, is_of, last_words, read_status, silence
 from commands import lightmill
+from jobs.claims import claim_body, claim_key
 from jobs.clean import find_leftovers
 from jobs.engine import keeping_sigterm
+from jobs.holder import Holder
 from jobs.lease import Lease
 from jobs.manifest import Manifest
 from jobs.status import Status
@@ -250,12 +254,22 @@ def test_a_submission_that_found_its_job_finished_has_left_no_word(tmp_path):
 def test_a_driver_that_is_silent_on_a_cluster_that_is_gone_is_given_up(tmp_path):
     spec = finished(tmp_path)
     bucket = open_bucket(spec.output)
-    long_ago = datetime.now(UTC) - timedelta(minutes=10)
-    status = Status.load(bucket).model_copy(update={"state": "running", "updated_at": long_ago, "exit_code": None})
+    status = Status.load(bucket).model_copy(update={"state": "running", "exit_code": None})
     bucket.put("status.json", status.model_dump_json().encode())
+    assert silence(bucket, Status.load(bucket)) is None
+    os.utime(Path(spec.output) / "status.json", (time.time() - 600, time.time() - 600))
     with pytest.raises(ClusterError) as lost:
         Watch(bucket, Shown(), sleep=lambda _: None).until_over()
     assert lost.value.code == "LM1510"
+
+
+def test_a_driver_whose_clock_is_slow_is_not_silent(tmp_path):
+    spec = finished(tmp_path)
+    bucket = open_bucket(spec.output)
+    slow = datetime.now(UTC) - timedelta(minutes=10)
+    status = Status.load(bucket).model_copy(update={"state": "running", "updated_at": slow})
+    bucket.put("status.json", status.model_dump_json().encode())
+    assert silence(bucket, Status.load(bucket)) is None
 
 
 def test_a_store_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch):
@@ -272,6 +286,50 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(Status, "load", weather)
     assert Watch(bucket, shown, sleep=lambda _: None).until_over().exit_code == 0
     assert shown.said == ["the store is away; trying again"]
+
+
+def test_a_store_that_goes_while_the_log_is_read_is_waited_for(tmp_path, monkeypatch):
+    spec = make_spec(tmp_path)
+    drive(spec, submission="a")
+    own, shown, answers = Journal.new_lines, Shown(), [0, 1, 1, 0]
+
+    def weather(journal):
+        if answers.pop(0):
+            raise StorageError(Problem("LM1308", "the store is away"))
+        return own(journal)
+
+    monkeypatch.setattr(Journal, "new_lines", weather)
+    end = Watch(open_bucket(spec.output), shown, sleep=lambda _: None).until_over(with_log=True)
+    assert (end.exit_code, shown.said) == (0, ["the store is away; trying again"])
+
+
+@pytest.mark.parametrize("words", [("status", "--watch"), ("logs", "--follow")])
+def test_who_watches_waits_for_a_store_that_is_away(words, tmp_path, monkeypatch):
+    spec = finished(tmp_path)
+    bucket = open_bucket(spec.output)
+    over = Status.load(bucket)
+    answers = [over.model_copy(update={"state": "running"}), StorageError(Problem("LM1308", "the store is away")), over]
+
+    def load(bucket):
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Status, "load", load)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    said = lightmill(words[0], spec.output, *words[1:])
+    assert (said.status, answers) == (0, [over])
+    assert "the store is away; trying again" in said.err
+    assert said.out
+
+
+def test_the_newest_driver_is_the_one_at_work(tmp_path):
+    """One that was frozen has just renewed a claim that another one has taken over."""
+    bucket, here = open_bucket(str(tmp_path)), Holder.here("run")
+    bucket.put(claim_key(2, uuid4()), claim_body("held", "new", here))
+    bucket.put(claim_key(1, uuid4()), claim_body("held", "thawed", here))
+    assert driving(bucket) == "new"
 
 
 def test_a_job_that_a_new_cluster_does_not_know_is_told_by_the_store(tmp_path):
@@ -304,7 +362,11 @@ def test_ctrl_c_ends_the_command_and_not_the_run(words, tmp_path, monkeypatch):
         assert f"detached; the run goes on. `lightmill attach {spec.output}` comes back" in said.err
 
 
-def test_a_journal_has_each_line_once_in_the_order_of_time(tmp_path):
+def _fail():
+    raise StorageError(Problem("LM1308", "the store is away"))
+
+
+def test_a_journal_has_each_line_once_in_the_order_of_time(tmp_path, monkeypatch):
     bucket = open_bucket(str(tmp_path))
 
     def line(second, message):
@@ -321,6 +383,13 @@ def test_a_journal_has_each_line_once_in_the_order_of_time(tmp_path):
     assert journal.new_lines() == []
     bucket.put("logs/driver-0000.jsonl", (line(1, "a") + line(3, "c") + line(4, "d")).encode())
     assert [entry["message"] for entry in journal.new_lines()] == ["d"]
+    for key in ("logs/driver-0001.jsonl", "logs/driver-0002.jsonl"):
+        bucket.put(key, line(5, key[5:16]).encode())
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bucket), "get", lambda _, key: _fail() if "0002" in key else line(5, "driver-0001").encode())
+        with pytest.raises(StorageError):
+            journal.new_lines()
+    assert [entry["message"] for entry in journal.new_lines()] == ["driver-0001", "driver-0002"]
     assert [entry["message"] for entry in Journal(bucket, "worker").new_lines()] == ["b"]
 
 

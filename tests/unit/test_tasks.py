@@ -17,8 +17,8 @@ from actors.errors import InputError
 from actors.imprint import COMPOSITE
 from actors.models.facts import describe_model
 from actors.models.loading import load_model
+from actors.models.settings import ModelSettings
 from actors.models.tiny import tiny_folder
-from actors.settings import ModelSettings
 from actors.storage.opening import open_bucket
 from actors.tables.references import References, folder_of
 from actors.urls import Url

@@ -5,9 +5,9 @@ import torch
 
 from actors.models.loading import load_model
 from actors.models.pipelines import parameters
+from actors.models.settings import ModelSettings
 from actors.models.texts import Texts
 from actors.models.tiny import tiny_folder
-from actors.settings import ModelSettings
 from lanes import make_batch, make_request
 from painting import made, own_pipeline
 

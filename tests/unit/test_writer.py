@@ -223,6 +223,29 @@ def test_a_store_that_stands_still_holds_the_model_back(executor, small_groups, 
         assert writer.seconds["upload_wait"] > 0.1
 
 
+def test_what_parquet_collects_for_a_row_group_is_part_of_the_backlog(executor, monkeypatch):
+    """With room for 30 images, of which 20 are a row group that the store does not take."""
+    image = an_image(0, 300)
+    monkeypatch.setattr(parquet_sink, "GROUP_BYTES", 20 * image.nbytes)
+    gate, added = threading.Event(), []
+    bucket = MemoryBucket(before_write=lambda key, size: gate.wait())
+    with open_writer(bucket, executor, sink="parquet", backlog_bytes=30 * image.nbytes) as writer:
+
+        def add_all():
+            for number in range(100):
+                writer.add(a_row(number), image)
+                added.append(number)
+
+        thread = threading.Thread(target=add_all)
+        thread.start()
+        counts = iter(lambda: (time.sleep(0.2), len(added))[1], None)
+        stuck_at = next(later for earlier, later in pairwise(counts) if earlier == later)
+        gate.set()
+        thread.join()
+        writer.finish()
+    assert 25 <= stuck_at <= 31
+
+
 def test_slow_encoders_are_named_as_the_cause(executor, monkeypatch):
     monkeypatch.setattr(writer_module, "encode", lambda pixels, settings: time.sleep(0.01) or b"image")
     image = an_image(0, 300)
