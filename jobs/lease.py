@@ -18,6 +18,7 @@ changed.
 import threading
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -108,7 +109,7 @@ class Lease:
                     return
                 self._pause(LOOK_SECONDS)
                 continue
-            renewed = watched is not None and _word(watched) != _word(rival)
+            renewed = watched is not None and _word(rival) > _word(watched)
             if rival.state == "held" and (rival.holder.is_near or renewed):
                 raise LeaseHeld(_held(self._bucket.url, rival.holder))
             if watched is None:
@@ -224,9 +225,10 @@ class Lease:
         self._bucket.put(key, claims.claim_body(state, self.token, self._holder), if_absent=if_absent)
 
 
-def _word(claim: Claim) -> tuple[object, ...]:
-    """What changes with every renewal. Not the etag: some stores make it from the bytes, which stay the same."""
-    return claim.info.key, claim.info.modified
+def _word(claim: Claim) -> tuple[int, datetime]:
+    """What grows with every renewal, and is less for an older claim that outlives a newer one. Not the etag: some stores
+    make it from the bytes, which stay the same."""
+    return claim.epoch, claim.info.modified
 
 
 def _order(claim: Claim) -> tuple[object, ...]:

@@ -127,6 +127,17 @@ def test_another_machine_s_that_is_renewed_meanwhile_is_held(world):
         world.lease().acquire()
 
 
+def test_two_that_are_gone_are_both_waited_for(world):
+    """The older one's last renewal was long on its way, and outlives the newer one, which had taken over."""
+    older = world.held(host="elsewhere")
+    world.time.seconds += TTL
+    world.held(host="there")
+    world.time.seconds += 10
+    older._write(older._key, "held")
+
+    world.held().require()
+
+
 def test_a_lease_that_is_renewed_lasts(world):
     lease = world.held()
     for _ in range(20):
