@@ -226,8 +226,8 @@ class Lease:
 
 
 def _word(claim: Claim) -> tuple[int, datetime]:
-    """What grows with every renewal, and is less for an older claim that outlives a newer one. Not the etag: some stores
-    make it from the bytes, which stay the same."""
+    """What grows with every renewal, and is less for an older claim that outlives a newer one. Not the etag: some
+    stores make it from the bytes, which stay the same."""
     return claim.epoch, claim.info.modified
 
 
