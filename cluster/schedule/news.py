@@ -27,6 +27,7 @@ from actors.tables.stream import stream
 from cluster.schedule.hashes import RECORD, Parts, Records, array, get_records, list_entries, put_records
 from cluster.schedule.known import Known
 from cluster.schedule.rowset import RowSet
+from jobs.catalog import list_committed
 from jobs.spec import JobSpec
 
 FILES = ("image", "mask_image", "depth_map")
@@ -158,7 +159,7 @@ def _keep(table: Parts, wanted: RowSet, ledger: Bucket, slot: str, fence: Fence)
 def _failed(output: Bucket, rows: int) -> RowSet:
     """Of the slot's own table, which has so many rows, those of which an image failed."""
     failed = RowSet(rows)
-    for info in output.list("metadata/"):
+    for info in list_committed(output):
         with output.open(info.key) as opened:
             numbers, statuses = read_statuses(opened)
         failed.add(numbers[statuses == "failed"])
