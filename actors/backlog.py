@@ -16,6 +16,10 @@ class Backlog:
         self._held = 0
         self._storing = False
         self._changed = threading.Condition()
+        self._waiting: list[Callable[[], bool]] = []
+        """What each of those that are held back waits for."""
+        self._counted = 0.0
+        """Until when their waiting has been."""
 
     def fits(self, size: int) -> bool:
         """One that is larger than the limit fits when it is alone."""
@@ -31,7 +35,9 @@ class Backlog:
         """`size` bytes less: they are encoded, or stored."""
         with self._changed:
             self._held -= size
-            self._changed.notify_all()
+            # Not for nothing: whoever wakes up takes the core, and this interpreter, from an encoder.
+            if any(until() for until in self._waiting):
+                self._changed.notify_all()
 
     @contextmanager
     def storing(self) -> Iterator[None]:
@@ -54,12 +60,21 @@ class Backlog:
 
     def _set_storing(self, storing: bool) -> None:
         with self._changed:
+            self._count()
             self._storing = storing
-            self._changed.notify_all()
 
     def _hold_back(self, until: Callable[[], bool]) -> None:
+        if self.closed or until():
+            return
+        self._count()
+        self._waiting.append(until)
         while not (self.closed or until()):
-            cause = "upload_wait" if self._storing else "encode_wait"
-            began = time.monotonic()
             self._changed.wait()
-            self.seconds[cause] += time.monotonic() - began
+        self._count()
+        self._waiting.remove(until)
+
+    def _count(self) -> None:
+        """What has been waited since the last time, by all together and for the cause there has been."""
+        now = time.monotonic()
+        self.seconds["upload_wait" if self._storing else "encode_wait"] += (now - self._counted) * len(self._waiting)
+        self._counted = now

@@ -39,6 +39,11 @@ def gpus() -> list[Gpu]:
     ]
 
 
+def processors() -> int:
+    """How many of its cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def version(library: str) -> str | None:
     """Of what is installed here."""
     try:

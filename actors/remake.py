@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from actors import machine
 from actors.batches import refill
 from actors.clock import Clock
 from actors.device import Device
@@ -47,7 +47,7 @@ class Remaker:
         self._device = Device(lambda: load_lane(recipe), self._clock, recipe.batch_timeout_seconds)
         references = References(recipe.table.uri, recipe.inputs.allow, recipe.inputs.folder)
         self._inputs = InputReader(InputFiles(references, output, recipe.storage), self._device.info)
-        self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
+        self._encoders = ThreadPoolExecutor(machine.processors(), thread_name_prefix="encode")
 
     @property
     def info(self) -> ModelInfo:

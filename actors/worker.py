@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 import threading
 import uuid
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from actors import crash
+from actors import crash, machine
 from actors.batch_sizes import BatchSizes
 from actors.batches import plan_batches
 from actors.clock import Clock
@@ -58,7 +57,9 @@ class Worker:
         self._reading = threading.Lock()
         self._stopping = threading.Event()
         self._dropped: set[int] = set()
-        self._device = Device(lambda: load_lane(recipe), self._clock, recipe.batch_timeout_seconds)
+        with ThreadPoolExecutor(1) as meanwhile:
+            meanwhile.submit(pa.scalar, 0)  # with its first value it imports pandas, where that is installed: 0.3 s
+            self._device = Device(lambda: load_lane(recipe), self._clock, recipe.batch_timeout_seconds)
         if recipe.stage:
             refuse_as_later(recipe.model.model, self._device.info.task)
         else:
@@ -72,7 +73,7 @@ class Worker:
             warm_up(self._device, self._sizes)
         self._carried = _carried(recipe)
         self._reader = _reader(recipe, references)
-        self._encoders = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode")
+        self._encoders = ThreadPoolExecutor(machine.processors(), thread_name_prefix="encode")
 
     def ready(self) -> ModelInfo:
         """The model is loaded; this is what is known of it."""

@@ -36,12 +36,13 @@ BACKLOG_BYTES = 256 * 1024 * 1024
 1024 x 1024, or with Parquet's row groups 64."""
 ROW_BYTES = 4096
 """Counted for each row, so that rows with tiny images are bounded too."""
-GROUP_BYTES = 256 * 1024
-"""Small images go to the encoders together: handing over to a thread costs 70 us, encoding 1 x 1 pixel 10 to 25."""
+GROUP_BYTES = 3 * 1024 * 1024
+"""Images go to the encoders together, up to one of 1024 x 1024 pixels: handing over to a thread costs 70 us and the
+core an encoder had. In groups of four, WebP of 512 pixels were written 3 % faster than one by one."""
 
 
 class _Group:
-    """Samples that are encoded by one call: one large image, or up to 64 small ones."""
+    """Samples that are encoded by one call: one large image, or several small ones."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []

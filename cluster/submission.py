@@ -32,7 +32,7 @@ ENTRYPOINT = "exec sh driver.sh"
 STOP_SECONDS = {"RAY_JOB_STOP_WAIT_TIME_S": "120"}
 """Ray's supervisor kills a job that it stops after 3 s: too soon for a batch to end."""
 ID = re.compile(r"lightmill-[A-Za-z0-9_.-]+-[0-9a-f]{8}-[A-Za-z0-9_.-]+")
-IN_A_URL = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+PASSWORD_IN_A_URL = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
 class AlreadySubmitted(RunError):
@@ -134,7 +134,7 @@ def refuse_at_home(spec: JobSpec, variables: Mapping[str, str]) -> None:
 def refuse_secrets(variables: Mapping[str, str]) -> None:
     """Raise `UsageError` for variables that look like secrets: whoever may see the job may see them, and so may
     whoever reads the logs of a node."""
-    secret = [name for name, value in variables.items() if is_secret(name) or IN_A_URL.search(value)]
+    secret = [name for name, value in variables.items() if is_secret(name) or PASSWORD_IN_A_URL.search(value)]
     if secret:
         raise UsageError(
             *(

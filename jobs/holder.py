@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""Linux alone has it. On other systems nobody looks for a process: its lease has to expire."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -28,7 +31,7 @@ class Holder:
     @property
     def is_near(self) -> bool:
         """Whether it runs, or ran, where this process can look for it."""
-        return (self.host, self.boot_id, self.pid_namespace) == _machine()
+        return self.boot_id != "" and (self.host, self.boot_id, self.pid_namespace) == _machine()
 
     @property
     def is_dead(self) -> bool:
@@ -48,8 +51,9 @@ class Holder:
 
 
 def _machine() -> tuple[str, str, str]:
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return socket.gethostname(), boot_id, str(Path("/proc/self/ns/pid").readlink())
+    if not BOOT_ID.exists():
+        return socket.gethostname(), "", ""
+    return socket.gethostname(), BOOT_ID.read_text().strip(), str(Path("/proc/self/ns/pid").readlink())
 
 
 def _started(pid: int) -> int | None:

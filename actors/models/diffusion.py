@@ -19,7 +19,9 @@ from actors.models.asynchrony import Asynchrony
 from actors.models.call import Call
 from actors.models.compilation import compile_blocks
 from actors.models.facts import ModelFacts
+from actors.models.freed_memory import keep_freed_memory
 from actors.models.model import Images, ModelInfo
+from actors.models.offloading import offload_text_encoders
 from actors.models.pictures import Copies, Decoder, to_bytes
 from actors.models.pipelines import load_pipeline
 from actors.models.safety import SafetyChecker
@@ -57,8 +59,12 @@ class DiffusersModel:
     ) -> None:
         torch.set_num_threads(threads)
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if self._device.type == "cpu":
+            keep_freed_memory()
         self._dtype = settings.dtype or best_dtype(self._device, facts.card)
         pipeline, recipe = load_pipeline(facts, settings, DTYPES[self._dtype])
+        if settings.offload_text_encoders:
+            offload_text_encoders(pipeline, self._device)
         self._pipeline = place(pipeline, self._device)
         recipe |= tune(self._pipeline, self._device)
         self._shortcuts = Shortcuts(self._pipeline, settings.shortcuts)

@@ -54,11 +54,31 @@ def _problems(settings: ModelSettings, pipeline: str | None) -> Iterator[Problem
     if cache and interval:
         message = "steps without guidance have no use for what a cache kept of steps with it"
         yield _refused("guidance_interval", str(list(interval)), message, "choose this or the cache")
-    if settings.shortcuts.quantization and kind == settings.model:
-        yield _refused("quantization", "int8", f"{settings.model} has no layers of numbers", "leave it out")
-    elif settings.shortcuts.quantization and not settings.compile:
+    yield from _problems_of_quantization(settings, kind)
+    if settings.offload_text_encoders:
+        yield from _problems_of_offloading(settings, pipeline)
+
+
+def _problems_of_quantization(settings: ModelSettings, kind: str) -> Iterator[Problem]:
+    said = settings.shortcuts.quantization
+    if said and kind == settings.model:
+        yield _refused("quantization", said, f"{settings.model} has no layers of numbers", "leave it out")
+    elif said and not settings.compile:
         message = "its arithmetic is slower than none, more than twice as published, where it is not compiled"
-        yield _refused("quantization", "int8", message, "say `compile: true` as well")
+        yield _refused("quantization", said, message, "say `compile: true` as well")
+    if said == "fp8" and settings.dtype not in (None, "bfloat16"):
+        message = f"fp8 is made of bfloat16, and the job says {settings.dtype}"
+        yield _refused("quantization", said, message, "leave `dtype` out")
+
+
+def _problems_of_offloading(settings: ModelSettings, pipeline: str | None) -> Iterator[Problem]:
+    if pipeline is None:
+        message = f"{settings.model} has no text encoders"
+    elif settings.prompt_encoding == "weighted":
+        message = "weighted prompts are encoded one by one, and would wait for the encoders each time"
+    else:
+        return
+    yield Problem("LM1225", message, where="offload_text_encoders", value="true", help="leave it out")
 
 
 def _refused(field: str, value: str, message: str, help_: str) -> Problem:

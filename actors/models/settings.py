@@ -84,7 +84,7 @@ class ShortcutSettings(Settings):
     cache: CacheSettings | None = None
     guidance_interval: tuple[Share, Share] | None = None
     """Guidance from this share of the steps to that one, and none before and after."""
-    quantization: Literal["int8"] | None = None
+    quantization: Literal["int8", "fp8"] | None = None
     """Weights and what they are multiplied with, in the blocks of the part that denoises."""
 
     @field_validator("guidance_interval")
@@ -129,6 +129,8 @@ class ModelSettings(WeightsSettings):
     """Left out: what `actors.models.accelerator` thinks best."""
     compile: bool = False
     """Whether the blocks of the part that denoises are compiled before anything is made."""
+    offload_text_encoders: bool = False
+    """Whether they lie in the memory of the machine, and on the GPU only while they work."""
     batch_size: int | Literal["auto"] = 8
     """Images in one forward pass, up to `MAX_BATCH`. Equal batch sizes give equal bytes. `auto`: what the device is
     fastest with, see `actors/batch_sizes.py`."""

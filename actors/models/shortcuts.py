@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import diffusers
 import torch
@@ -14,6 +14,8 @@ from actors.models.guidance import GuidanceInterval
 from actors.models.settings import CacheSettings, ShortcutSettings
 from actors.records import ImageRequest
 
+FP8 = (8, 9)
+"""Compute capability, Ada, from which a GPU multiplies in it."""
 FIRST_STEPS = 3
 """That `taylorseer` computes whole, to learn how they go on."""
 
@@ -26,7 +28,7 @@ class Shortcuts:
         self._deepcache: DeepCache | None = None
         self._interval: GuidanceInterval | None = None
         if settings.quantization:
-            quantize(denoiser(pipeline))
+            quantize(denoiser(pipeline), settings.quantization)
         if settings.cache and settings.cache.kind == "deepcache":
             self._deepcache = DeepCache(pipeline.unet, settings.cache.interval or 0)
         elif settings.cache:
@@ -56,16 +58,34 @@ def _config(cache: CacheSettings, dtype: torch.dtype) -> Any:  # noqa: ANN401 - 
     )
 
 
-def quantize(network: torch.nn.Module) -> None:
-    """Have the transformer blocks multiply in int8: weights once, what they are multiplied with as it comes."""
+def quantize(network: torch.nn.Module, kind: Literal["int8", "fp8"]) -> None:
+    """Have the transformer blocks multiply in 8 bits: weights once, what they are multiplied with as it comes. Each
+    channel of weights has a scale of its own, and so has each token."""
     try:
-        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+        from torchao import quantization
     except ImportError as error:
         message = f"quantization needs the package torchao: {error}"
-        action = "install it where the workers run: `pip install 'lightmill[fast]'`"
-        raise InputError(Problem("LM1225", message, where="shortcuts.quantization", help=action)) from error
+        raise _refused(kind, message, "install it where the workers run: `pip install 'lightmill[fast]'`") from error
+    if kind == "fp8":
+        _refuse_devices_without_fp8(network)
+        config = quantization.Float8DynamicActivationFloat8WeightConfig(granularity=quantization.PerRow())
+    else:
+        config = quantization.Int8DynamicActivationInt8WeightConfig()
 
     def is_meant(module: torch.nn.Module, name: str) -> bool:
         return isinstance(module, torch.nn.Linear) and "blocks." in name
 
-    quantize_(network, Int8DynamicActivationInt8WeightConfig(), filter_fn=is_meant)
+    quantization.quantize_(network, config, filter_fn=is_meant)
+
+
+def _refuse_devices_without_fp8(network: torch.nn.Module) -> None:
+    device = next(network.parameters()).device
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < FP8:
+        name = torch.cuda.get_device_name(device)
+        raise _refused("fp8", f"{name} cannot multiply in fp8", "use `int8`, or a GPU of the Ada or Hopper generation")
+    if device.type != "cuda":
+        raise _refused("fp8", "only a GPU multiplies in fp8", "use `int8`, or workers with a GPU")
+
+
+def _refused(kind: str, message: str, help_: str) -> InputError:
+    return InputError(Problem("LM1225", message, where="shortcuts.quantization", value=kind, help=help_))

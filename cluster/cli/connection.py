@@ -114,7 +114,8 @@ def find(where: str, connection: Connection) -> Found:
     sent = Submission.latest(bucket)
     if connection.address is None and not (sent and named_by_environment()[1]):
         if sent:
-            say(f"{sent.id} was submitted to {sent.address}, and has not begun yet; --address asks there")
+            no_word = "it has not begun yet, or found nothing to do"
+            say(f"{sent.id}, submitted to {sent.address}, has left no word here: {no_word}; --address asks there")
         return Found(bucket, sent.id if sent else None, None)
     try:
         head = connection.head()

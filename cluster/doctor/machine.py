@@ -85,8 +85,8 @@ def _room(what: str, free: float, needed: float, code: str, action: str) -> Iter
 
 def _free_memory() -> float:
     """Of the machine, or of the container that this is in, whichever is less."""
-    lines = Path("/proc/meminfo").read_text()
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", lines, re.MULTILINE)
+    about = Path("/proc/meminfo")
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", about.read_text(), re.MULTILINE) if about.exists() else None
     whole = int(found[1]) * 1024 if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     group = Path("/sys/fs/cgroup")
     try:

@@ -403,6 +403,15 @@ def test_a_process_is_dead_only_if_it_surely_is():
         assert not replace(here, pid=ended.pid, **elsewhere).is_dead
 
 
+def test_where_processes_cannot_be_looked_for_none_is_dead(monkeypatch, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-I", "-S", "-c", ""])
+    ended.wait()
+    monkeypatch.setattr("jobs.holder.BOOT_ID", tmp_path / "of Linux alone")
+    holder = replace(Holder.here("run"), pid=ended.pid)
+
+    assert (holder.is_near, holder.is_dead) == (False, False)
+
+
 def test_a_zombie_is_dead():
     child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
     alive = Holder.here("run")

@@ -10,7 +10,9 @@ import torch
 from actors.metadata import read_metadata
 from actors.models import diffusion
 from actors.models.facts import describe_model
+from actors.models.loading import load_model
 from actors.models.settings import ModelSettings
+from actors.models.shortcuts import FP8
 from actors.models.tiny import tiny_folder
 from actors.models.trust import weights_sha256
 from actors.worker import Worker
@@ -178,12 +180,39 @@ def test_int8_multiplies_in_the_blocks_and_shows(monkeypatch, tmp_path):
     assert torchao
 
 
-def test_int8_without_its_library_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torchao.quantization", None)
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_8_bits_without_their_library_say_how_to_get_it(monkeypatch, kind):
+    monkeypatch.setitem(__import__("sys").modules, "torchao", None)
 
-    ((code, message),) = refused(tiny_folder(), compile=True, shortcuts={"quantization": "int8"})
+    ((code, message),) = refused(tiny_folder(), compile=True, shortcuts={"quantization": kind})
 
     assert (code, "torchao" in message) == ("LM1225", True)
+
+
+def test_fp8_is_refused_where_no_device_multiplies_in_it():
+    pytest.importorskip("torchao", reason="the extra `fast` brings torchao")
+
+    ((code, message),) = refused(tiny_folder(), compile=True, shortcuts={"quantization": "fp8"})
+
+    assert (code, "GPU" in message) == ("LM1225", True)
+
+
+def test_fp8_is_made_of_bfloat16_alone():
+    ((code, message),) = refused(tiny_folder(), compile=True, dtype="float16", shortcuts={"quantization": "fp8"})
+
+    assert (code, "bfloat16" in message) == ("LM1225", True)
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability() < FP8, reason="no GPU with fp8 is here"
+)
+def test_fp8_multiplies_in_the_blocks_and_shows():
+    pytest.importorskip("torchao", reason="the extra `fast` brings torchao")
+    settings = ModelSettings(model=str(tiny_folder()), compile=True, shortcuts={"quantization": "fp8"})
+
+    pixels = load_model(settings).generate(make_batch(*REQUESTS)).pixels.astype(int)
+
+    assert 0 < abs(pixels - made(tiny_folder(), REQUESTS)).mean() < 8
 
 
 def test_a_tiny_vae_takes_the_place_of_a_large_one(tmp_path):
