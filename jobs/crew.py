@@ -232,9 +232,10 @@ class Crew:
 
     def _make_room(self) -> None:
         """Let go of workers with nothing to do, while another lane has work and waits for a worker: what it waits for
-        may be the very GPU that they hold, or would get before it."""
+        may be the very GPU that they hold, or would get before it. Those that wait for one go first, or they would get
+        that of the others, and load their model for nothing."""
         waits = [bench.loading > 0 and self._dispatch.waiting(lane) > 0 for lane, bench in enumerate(self._benches)]
-        for worker, seat in list(self.seats.items()):
+        for worker, seat in sorted(self.seats.items(), key=lambda item: item[1].ready):
             others = any(waits[: seat.lane]) or any(waits[seat.lane + 1 :])
             if others and not seat.in_hand and not self._dispatch.waiting(seat.lane):
                 self.leave(worker)
