@@ -80,7 +80,8 @@ class BatchSizes:
         info = self._device.info
         of_model = [info.model, info.weights_sha256, info.recipe, info.dtype, info.device, info.threads]
         of_request = [request.width, request.height, request.chunks, request.guidance_scale > 1]
-        return json.dumps([*of_model, self._settings.gpus_per_worker, *of_request])
+        of_job = [self._settings.gpus_per_worker, self._settings.offload_text_encoders]
+        return json.dumps([*of_model, *of_job, *of_request])
 
 
 def best_size(seconds: Callable[[int], float], most: int = MAX_BATCH) -> int:

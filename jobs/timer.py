@@ -3,7 +3,7 @@
 import time
 
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Linux has one of its own that goes on while the machine is suspended; the other one of macOS does."""
+"""Goes on while the machine is suspended: on Linux a clock of its own, on macOS the monotonic one."""
 
 
 class Timer:

@@ -6,7 +6,7 @@ import gc
 import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Literal, TypeVar
 
 import diffusers
@@ -21,7 +21,7 @@ from actors.models.compilation import compile_blocks
 from actors.models.facts import ModelFacts
 from actors.models.freed_memory import keep_freed_memory
 from actors.models.model import Images, ModelInfo
-from actors.models.offloading import offload_text_encoders
+from actors.models.offloading import offloaded_text_encoders
 from actors.models.pictures import Copies, Decoder, to_bytes
 from actors.models.pipelines import load_pipeline
 from actors.models.safety import SafetyChecker
@@ -63,9 +63,9 @@ class DiffusersModel:
             keep_freed_memory()
         self._dtype = settings.dtype or best_dtype(self._device, facts.card)
         pipeline, recipe = load_pipeline(facts, settings, DTYPES[self._dtype])
-        if settings.offload_text_encoders:
-            offload_text_encoders(pipeline, self._device)
-        self._pipeline = place(pipeline, self._device)
+        elsewhere = settings.offload_text_encoders
+        with offloaded_text_encoders(pipeline, self._device) if elsewhere else nullcontext():
+            self._pipeline = place(pipeline, self._device)
         recipe |= tune(self._pipeline, self._device)
         self._shortcuts = Shortcuts(self._pipeline, settings.shortcuts)
         recipe |= self._shortcuts.recipe

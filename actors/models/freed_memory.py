@@ -10,10 +10,11 @@ LARGEST_BYTES = 32 << 20
 
 
 def keep_freed_memory() -> None:
-    """Have malloc keep up to 1 GiB of what is freed at the end of its heaps. Nothing happens where it is not glibc's.
+    """Have malloc keep up to 1 GiB of what is freed at the end of each of its heaps, where it is glibc's.
 
     By default it gives tensors of some megabytes back to the system, and takes a page fault for every 4 KiB of the next
-    ones: 450 an image of the demo's model in two steps, 6 % of its time on a CPU. At its highest, memory is the same.
+    ones: 450 an image of the demo's model in two steps, 6 % of its time on a CPU. At its highest, memory is up to a
+    tenth more.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

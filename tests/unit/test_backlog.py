@@ -42,6 +42,24 @@ def test_taking_waits_for_the_encoders_and_then_for_the_store():
     assert backlog.seconds["upload_wait"] > 0
 
 
+def test_what_makes_no_room_lets_nobody_go_and_each_cause_gets_its_seconds(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("actors.backlog.time.monotonic", lambda: now[0])
+    backlog = Backlog(10)
+    backlog.take(10)
+    taker = in_thread(lambda: backlog.take(5))
+    taker.join(0.05)
+    now[0] += 3
+    with backlog.storing():
+        now[0] += 4
+        backlog.give(4)
+        taker.join(0.05)
+        assert taker.is_alive()
+        backlog.give(1)
+        taker.join()
+    assert backlog.seconds == {"encode_wait": 3.0, "upload_wait": 4.0}
+
+
 def test_closing_lets_everybody_go():
     backlog = Backlog(10)
     backlog.take(10)

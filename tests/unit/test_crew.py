@@ -70,3 +70,17 @@ def test_work_begins_with_the_first_worker_that_is_ready():
     drive_paced(pool, plan_of(4), (4,))
     assert set(pool.given.values()) == {1}
     assert pool.seconds == pytest.approx(LOAD + 4 * IMAGES + 0.5, abs=0.5)
+
+
+def test_those_that_wait_for_a_place_go_before_the_one_that_has_it():
+    """Or they would get it, and load a model that has nothing left to do."""
+    pool, ended = PacedPool([0.001], room=1), []
+    end = pool.end
+
+    def noted(worker):
+        ended.append((pool.workers[worker].lane, pool.workers[worker].ready))
+        end(worker)
+
+    pool.end = noted
+    drive_paced(pool, plan_of(2, 2), (2, 2))
+    assert ended[:2] == [(0, False), (0, True)]

@@ -247,12 +247,13 @@ def test_what_parquet_collects_for_a_row_group_is_part_of_the_backlog(executor, 
 
 
 def test_slow_encoders_are_named_as_the_cause(executor, monkeypatch):
-    monkeypatch.setattr(writer_module, "encode", lambda pixels, settings: time.sleep(0.01) or b"image")
+    monkeypatch.setattr(writer_module, "encode", lambda pixels, settings, imprint: time.sleep(0.01) or b"image")
     image = an_image(0, 300)
     with open_writer(MemoryBucket(), executor, backlog_bytes=3 * image.nbytes) as writer:
         for number in range(20):
             writer.add(a_row(number), image)
-        writer.finish()
+        rows, _ = writer.finish()
+        assert {row["status"] for row in rows} == {"ok"}
         assert writer.seconds["encode_wait"] > writer.seconds["upload_wait"]
 
 
