@@ -74,7 +74,7 @@ def test_work_begins_with_the_first_worker_that_is_ready():
 
 def test_those_that_wait_for_a_place_go_before_the_one_that_has_it():
     """Or they would get it, and load a model that has nothing left to do."""
-    pool, ended = PacedPool([0.001], room=1), []
+    pool, ended = PacedPool([0.005], room=1), []
     end = pool.end
 
     def noted(worker):
