@@ -19,7 +19,7 @@ def offloaded_text_encoders(pipeline: diffusers.DiffusionPipeline, device: torch
     """While this lasts the pipeline is put on the device, all but its text encoders: these are copied there each time
     that prompts are encoded. Raises `InputError` (LM1225) where there are none.
 
-    The copies are ordered with all else on the device: nothing waits for them, and what is computed next has their room.
+    The copies are ordered with all else on the device: nothing waits for them, and what comes next has their room.
     """
     encoders = {
         name: part
