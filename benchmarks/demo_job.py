@@ -22,7 +22,7 @@ FOLDER = Path(registry.__file__).with_name("demo")
 ROUNDS = 5
 STEPS, CARDS_STEPS = 10, 20
 STEPS_OF_MANY = 1
-MANY, IMAGES, LOOPED, ALONE = 1000, 176, 64, 16
+MANY, IMAGES, LOOPED, ALONE = 1000, 128, 48, 16
 """Of the programs whose start counts; of the job beside loops; of the loops, which have no start that would count; and
 of the one that makes them one by one."""
 OURS = "lightmill run"
@@ -39,7 +39,7 @@ def beside_loops(steps: int) -> dict[str, Contender]:
     loops = task(LOOPED, steps=steps)
     return {
         "pure loop": looped(thrown_away, Engine(loops), loops),
-        OURS: whole_job(task(IMAGES, steps=steps), shard_size=44),
+        OURS: whole_job(task(IMAGES, steps=steps), shard_size=32),
         "pipe(list) + save": looped(saved, Pipe(loops), loops),
     }
 
