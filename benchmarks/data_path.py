@@ -27,6 +27,7 @@ import pyarrow as pa
 from actors import metadata
 from actors.encoding import encode
 from actors.imprint import ALGORITHMIC, Imprint
+from actors.machine import processors
 from actors.records import SCHEMA_VERSION, Shard, sample_key
 from actors.settings import EncodingSettings, ImageFormat
 from actors.storage.bucket import Bucket
@@ -47,11 +48,6 @@ SHARDS = {"folder": 16, "s3": 8}
 """Of 20 to 50 MB."""
 
 
-def cores() -> int:
-    """On how many of them this process may run."""
-    return len(os.sched_getaffinity(0))
-
-
 def write_shards(bucket: Bucket, images: list[Pixels], count: int, shards: int, settings: EncodingSettings) -> None:
     """Shards as a worker writes them: one is stored to its end while the next is being encoded."""
     turn = Lock()
@@ -66,14 +62,14 @@ def write_shards(bucket: Bucket, images: list[Pixels], count: int, shards: int, 
         data = metadata.metadata_file(rows, pa.schema([]), shard=shard, attempt="bench", files=files)
         bucket.put(metadata.key(shard), data)
 
-    with ThreadPoolExecutor(cores()) as encoders, ThreadPoolExecutor(IN_HAND) as turns:
+    with ThreadPoolExecutor(processors()) as encoders, ThreadPoolExecutor(IN_HAND) as turns:
         for _ in turns.map(write, range(shards)):
             pass
 
 
 def encode_alone(images: list[Pixels], count: int, settings: EncodingSettings) -> None:
     """The same images, and nothing done with them."""
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         for _ in pool.map(partial(encode, settings=settings, imprint=_imprint(images)), null_model(images, count)):
             pass
 

@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from actors.machine import processors
+
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("torch", "diffusers", "transformers", "ray", "pyarrow", "Pillow", "numpy", "accelerate")
 
@@ -76,7 +78,7 @@ def machine() -> dict[str, Any]:
     names = {line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")}
     return {
         "processor": ", ".join(sorted(names)) or platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": processors(),
         "load": round(os.getloadavg()[0], 2),
     }
 

@@ -42,18 +42,18 @@ def _problems(settings: ModelSettings, pipeline: str | None) -> Iterator[Problem
     if cache and kind not in CACHES[cache.kind]:
         others = [name for name, kinds in CACHES.items() if kind in kinds]
         help_ = f"use {' or '.join(others)}" if others else "leave it out"
-        yield _refused("cache", cache.kind, f"{settings.model} ({kind}) has no cache of this kind", help_)
+        yield refused("cache", cache.kind, f"{settings.model} ({kind}) has no cache of this kind", help_)
     if cache and cache.kind == "first_block" and settings.batch_size != 1:
         message = "what it leaves out is decided for a batch as a whole: a picture would depend on its neighbours"
-        yield _refused(
+        yield refused(
             "cache", cache.kind, message, "use `taylorseer`, which leaves out the same always; or batch_size: 1"
         )
     if interval and kind not in _GUIDED_AT_ONCE:
         message = f"{settings.model} ({kind}) has no guidance that can be left out of steps"
-        yield _refused("guidance_interval", str(list(interval)), message, "leave it out")
+        yield refused("guidance_interval", str(list(interval)), message, "leave it out")
     if cache and interval:
         message = "steps without guidance have no use for what a cache kept of steps with it"
-        yield _refused("guidance_interval", str(list(interval)), message, "choose this or the cache")
+        yield refused("guidance_interval", str(list(interval)), message, "choose this or the cache")
     yield from _problems_of_quantization(settings, kind)
     if settings.offload_text_encoders:
         yield from _problems_of_offloading(settings, pipeline)
@@ -62,13 +62,13 @@ def _problems(settings: ModelSettings, pipeline: str | None) -> Iterator[Problem
 def _problems_of_quantization(settings: ModelSettings, kind: str) -> Iterator[Problem]:
     said = settings.shortcuts.quantization
     if said and kind == settings.model:
-        yield _refused("quantization", said, f"{settings.model} has no layers of numbers", "leave it out")
+        yield refused("quantization", said, f"{settings.model} has no layers of numbers", "leave it out")
     elif said and not settings.compile:
         message = "its arithmetic is slower than none, more than twice as published, where it is not compiled"
-        yield _refused("quantization", said, message, "say `compile: true` as well")
+        yield refused("quantization", said, message, "say `compile: true` as well")
     if said == "fp8" and settings.dtype not in (None, "bfloat16"):
         message = f"fp8 is made of bfloat16, and the job says {settings.dtype}"
-        yield _refused("quantization", said, message, "leave `dtype` out")
+        yield refused("quantization", said, message, "leave `dtype` out")
 
 
 def _problems_of_offloading(settings: ModelSettings, pipeline: str | None) -> Iterator[Problem]:
@@ -81,5 +81,6 @@ def _problems_of_offloading(settings: ModelSettings, pipeline: str | None) -> It
     yield Problem("LM1225", message, where="offload_text_encoders", value="true", help="leave it out")
 
 
-def _refused(field: str, value: str, message: str, help_: str) -> Problem:
+def refused(field: str, value: str, message: str, help_: str) -> Problem:
+    """Why the job cannot have what it says of this field of `shortcuts`."""
     return Problem("LM1225", message, where=f"shortcuts.{field}", value=value, help=help_)

@@ -7,10 +7,11 @@ from typing import Any, Literal
 import diffusers
 import torch
 
-from actors.errors import InputError, Problem
+from actors.errors import InputError
 from actors.models.compilation import denoiser
 from actors.models.deepcache import DeepCache
 from actors.models.guidance import GuidanceInterval
+from actors.models.offers import refused
 from actors.models.settings import CacheSettings, ShortcutSettings
 from actors.records import ImageRequest
 
@@ -65,7 +66,8 @@ def quantize(network: torch.nn.Module, kind: Literal["int8", "fp8"]) -> None:
         from torchao import quantization
     except ImportError as error:
         message = f"quantization needs the package torchao: {error}"
-        raise _refused(kind, message, "install it where the workers run: `pip install 'lightmill[fast]'`") from error
+        action = "install it where the workers run: `pip install 'lightmill[fast]'`"
+        raise InputError(refused("quantization", kind, message, action)) from error
     if kind == "fp8":
         _refuse_devices_without_fp8(network)
         config = quantization.Float8DynamicActivationFloat8WeightConfig(granularity=quantization.PerRow())
@@ -80,12 +82,11 @@ def quantize(network: torch.nn.Module, kind: Literal["int8", "fp8"]) -> None:
 
 def _refuse_devices_without_fp8(network: torch.nn.Module) -> None:
     device = next(network.parameters()).device
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) < FP8:
-        name = torch.cuda.get_device_name(device)
-        raise _refused("fp8", f"{name} cannot multiply in fp8", "use `int8`, or a GPU of the Ada or Hopper generation")
     if device.type != "cuda":
-        raise _refused("fp8", "only a GPU multiplies in fp8", "use `int8`, or workers with a GPU")
-
-
-def _refused(kind: str, message: str, help_: str) -> InputError:
-    return InputError(Problem("LM1225", message, where="shortcuts.quantization", value=kind, help=help_))
+        message, action = "only a GPU multiplies in fp8", "use `int8`, or workers with a GPU"
+    elif torch.cuda.get_device_capability(device) < FP8:
+        message = f"{torch.cuda.get_device_name(device)} cannot multiply in fp8"
+        action = "use `int8`, or a GPU of the Ada or Hopper generation"
+    else:
+        return
+    raise InputError(refused("quantization", "fp8", message, action))

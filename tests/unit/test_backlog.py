@@ -1,6 +1,7 @@
 """Whoever adds too much is held back, and told why."""
 
 import threading
+from types import SimpleNamespace
 
 from actors.backlog import Backlog
 
@@ -44,11 +45,12 @@ def test_taking_waits_for_the_encoders_and_then_for_the_store():
 
 def test_what_makes_no_room_lets_nobody_go_and_each_cause_gets_its_seconds(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("actors.backlog.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("actors.backlog.time", SimpleNamespace(monotonic=lambda: now[0]))
     backlog = Backlog(10)
     backlog.take(10)
     taker = in_thread(lambda: backlog.take(5))
-    taker.join(0.05)
+    while not backlog._waiting:
+        taker.join(0.005)
     now[0] += 3
     with backlog.storing():
         now[0] += 4
