@@ -25,7 +25,7 @@ KEY = "manifest.json"
 FREE = {"name", "output", "storage", "limits", "prompts", "only_new"}
 """Fields of a job that may differ from one run to the next: they change neither the pictures nor their places. The
 table is held to its identity instead of to the words that named it."""
-FREE_OF_A_MODEL = {"workers", "gpus_per_worker", "threads", "mirror", "mirror_sha256"}
+FREE_OF_A_MODEL = {"workers", "gpus_per_worker", "threads", "offload_text_encoders", "mirror", "mirror_sha256"}
 
 Table = Annotated[
     PromptTable,

@@ -41,7 +41,7 @@ def place(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> diffus
                 "LM1205",
                 f"the weights of {type(pipeline).__name__} take {weights / 2**30:.1f} GiB, and {device} has "
                 f"{room / 2**30:.1f} GiB in all",
-                help="use a smaller model, `dtype: bfloat16`, or workers with larger GPUs",
+                help="use `offload_text_encoders: true`, `dtype: bfloat16`, a smaller model, or larger GPUs",
             )
         ) from error
 

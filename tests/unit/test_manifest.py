@@ -36,12 +36,13 @@ HELD_TO = {
     "models[0].sha256": {"models": [{**MODEL, "sha256": "0" * 64}]},
     "models": {"models": [MODEL, MODEL]},
 }
-FREE = {
-    "name": "another",
-    "limits": {"max_failed_share": 0.5, "max_attempts": 9},
-    "storage": {"region": "eu-central-1"},
-    "models": [{**MODEL, "workers": {"min": 2, "max": 7}, "gpus_per_worker": 0.5, "threads": 3, "mirror": "s3://m/x"}],
-}
+FREE = [
+    {"name": "another"},
+    {"limits": {"max_failed_share": 0.5, "max_attempts": 9}},
+    {"storage": {"region": "eu-central-1"}},
+    {"models": [{**MODEL, "workers": {"min": 2, "max": 7}, "gpus_per_worker": 0.5, "threads": 3, "mirror": "s3://m/x"}]},
+    {"models": [{**MODEL, "offload_text_encoders": True}]},
+]
 BASE = {"models": [MODEL]}
 
 
@@ -66,10 +67,10 @@ def test_another_recipe_is_refused_and_the_field_named(tmp_path, promised, field
     assert {problem.code for problem in refusal.value.problems} == {"LM1307"}
 
 
-@pytest.mark.parametrize("field", FREE)
-def test_what_changes_no_picture_may_change(tmp_path, promised, field):
+@pytest.mark.parametrize("change", FREE, ids=str)
+def test_what_changes_no_picture_may_change(tmp_path, promised, change):
     bucket, manifest = promised
-    resume(bucket, make_spec(tmp_path, table=manifest.spec.prompts, **{**BASE, field: FREE[field]}))
+    resume(bucket, make_spec(tmp_path, table=manifest.spec.prompts, **{**BASE, **change}))
 
     assert Manifest.load(bucket) == manifest
 
