@@ -1,7 +1,7 @@
 """What most users write, as the program it is: `pipe(list)`, and `save` for each of the images.
 
-`python -m benchmarks.baselines.script TASK`. Of its own also because an engine changes its process: malloc keeps what is
-freed (`actors.models.freed_memory`), and a user's program does not have that.
+`python -m benchmarks.baselines.script TASK`. Of its own also because an engine changes its process: malloc keeps what
+is freed (`actors.models.freed_memory`), and a user's program does not have that.
 """
 
 from benchmarks.baselines.loops import saved
