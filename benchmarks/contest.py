@@ -34,12 +34,19 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Of a job's workers, by cause."""
     commits: tuple[tuple[float, int], ...] = ()
-    """Of a job: when each shard was committed, in seconds since the worker was ready, and its images."""
+    """Of a job: when each shard was committed, in seconds since the worker was ready, and its images. Of a script: when
+    each batch was saved."""
 
     @property
     def rate(self) -> float:
         """Images a second, start-up excluded."""
         return self.images / self.steady
+
+    @property
+    def windows(self) -> list[float]:
+        """Images a second between one commit and the next."""
+        ends = [0.0, *(when for when, _ in self.commits)]
+        return [images / (ends[n + 1] - ends[n]) for n, (_, images) in enumerate(self.commits)]
 
     @property
     def overall(self) -> float:
@@ -109,7 +116,8 @@ def program(module: str, task: Task, launcher: tuple[str, ...] = (sys.executable
         wall = time.perf_counter() - began
         said = json.loads((folder / "report.json").read_text())
         assert said["images"] == task.images, said
-        return Outcome(task.images, said["ended"] - said["began"], wall)
+        done = tuple((when - said["began"], images) for when, images in said["batches"])
+        return Outcome(task.images, said["ended"] - said["began"], wall, commits=done)
 
     return run
 

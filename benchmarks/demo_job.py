@@ -2,8 +2,8 @@
 
 `python -m benchmarks.demo_job [long] [all]`. The model is `demo`, in float32 on one thread, with its card's own steps;
 the second core is everybody's to use, as processor cores beside a GPU are. The pure loop runs in this process, where
-the weights are; all else are whole programs. Beside Ray Data, where the start-up decides, 1,000 images have one step, so
-that five rounds fit into `make bench`; `long` gives them the card's as well. With `all`, more of what a user could
+the weights are; all else are whole programs. Beside Ray Data, where the start-up decides, 1,000 images have one step,
+so that five rounds fit into `make bench`; `long` gives them the card's as well. With `all`, more of what a user could
 write, and accelerate on both cores.
 """
 

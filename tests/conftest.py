@@ -46,6 +46,12 @@ settings.register_profile("nightly", parent=settings.get_profile("ci"), max_exam
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Pictures are compared with those of a CPU, to the byte, and the recipes of a GPU say more."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Long texts are named by their beginning: the names of all tests go back and forth between the processes, and with
     whole texts of megabytes they were 47 MB for each of them."""

@@ -62,7 +62,8 @@ def lose_device(error: RuntimeError) -> NoReturn:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether there was no room, however it was said."""
-    # cuBLAS, cuDNN and the CPU's allocator say it in a plain RuntimeError.
+    # cuBLAS, cuDNN (which tries one engine after the other) and the CPU's allocator say it in a plain RuntimeError.
     said = str(error)
-    signs = ("out of memory", "STATUS_ALLOC_FAILED", "valid cuDNN algorithm", "can't allocate memory")
+    cudnn = ("STATUS_ALLOC_FAILED", "valid cuDNN algorithm", "unable to find an engine")
+    signs = ("out of memory", "can't allocate memory", *cudnn)
     return isinstance(error, torch.OutOfMemoryError) or any(sign in said for sign in signs)

@@ -25,6 +25,8 @@ from torch.utils._pytree import tree_map_only
 
 _OF_DATA = (torch.tensor, torch.as_tensor)
 _OF_SHAPE = (torch.ones, torch.zeros, torch.full)
+SENDING = frozenset({"ChromaCombinedTimestepTextProjEmbeddings"})
+"""Parts of models that send something to the device in every step."""
 
 
 class Asynchrony(TorchFunctionMode):
@@ -38,6 +40,9 @@ class Asynchrony(TorchFunctionMode):
         if device.type != "cpu":
             for module in _modules(pipeline):
                 self._leave_alone(module)
+                for part in module.modules():
+                    if type(part).__name__ in SENDING:
+                        self._look_into(part)
 
     def __enter__(self) -> Self:
         if self._device.type != "cpu":
@@ -83,8 +88,9 @@ class Asynchrony(TorchFunctionMode):
     def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.device.type != "cpu":
             return tensor
-        # torch keeps pinned memory for the next time, and gives it out again once the copy is over.
-        pinned = tensor.pin_memory() if self._device.type == "cuda" else tensor
+        # torch keeps pinned memory for the next time, and gives it out again once the copy is over. `pin_memory` would
+        # refuse what `expand` made: it keeps the strides, and several elements at one place cannot be written.
+        pinned = torch.empty_like(tensor, pin_memory=self._device.type == "cuda").copy_(tensor)
         return pinned.to(self._device, non_blocking=True)
 
     def _leave_alone(self, module: torch.nn.Module) -> None:
@@ -95,14 +101,27 @@ class Asynchrony(TorchFunctionMode):
         def forward(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             if not self._is_on:
                 return own(*args, **kwargs)
-            args, kwargs = tree_map_only(torch.Tensor, self._sent, (args, kwargs))
-            self.__exit__(None, None, None)
+            self.__exit__(None, None, None)  # first, or numbers would stay on the host
             try:
+                args, kwargs = tree_map_only(torch.Tensor, self._sent, (args, kwargs))
                 return own(*args, **kwargs)
             finally:
                 self.__enter__()
 
         module.forward = forward
+
+    def _look_into(self, part: torch.nn.Module) -> None:
+        """What of a model that is left alone is not."""
+        own = part.forward
+
+        @functools.wraps(own)
+        def forward(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            if self._is_on:
+                return own(*args, **kwargs)
+            with self:
+                return own(*args, **kwargs)
+
+        part.forward = forward
 
 
 def _asked(*args: Any, copy: bool = False, **kwargs: Any) -> tuple[bool, tuple[Any, ...]]:  # noqa: ANN401

@@ -20,7 +20,8 @@ def compile_blocks(pipeline: diffusers.DiffusionPipeline) -> dict[str, Any]:
     if getattr(network, "_repeated_blocks", None):
         network.compile_repeated_blocks()
         return {"compile": "blocks"}
-    network.compile()
+    # Not `network.compile()`, which would compile what wraps `forward` later (`actors.models.asynchrony`), too.
+    network.forward = torch.compile(network.forward)
     return {"compile": "whole"}
 
 

@@ -139,8 +139,9 @@ class DiffusersModel:
             watch.begin("denoise")
             with self._shortcuts.of(requests):
                 images = self._pipeline(**self._call.arguments(requests, texts)).images
-            copies = self._copies.of(to_bytes(images), self._decoder.finite(images))
-            watch.begin(None)
+            made = to_bytes(images), self._decoder.finite(images)
+            watch.begin(None)  # before the copies, whose end is waited for
+            copies = self._copies.of(*made)
         truncated = self._count_truncated([request.prompt.text for request in requests[:wanted]])
 
         def wait() -> Images:

@@ -12,9 +12,9 @@ from typing import Any
 import diffusers
 import torch
 
-DECODED_PIXELS = 8 * 1024**2
-"""Of all images that a VAE decodes at once on a GPU: its largest activations take 256 channels of each, and more images
-than that keep no GPU busier."""
+DECODED_PIXELS = 4 * 1024**2
+"""Of all images that a VAE decodes at once on a GPU: its largest activations take 256 channels of each. More images
+than that keep no GPU busier, and over 2**31 elements convolutions read where nothing is (pytorch/pytorch#117736)."""
 
 
 class Decoder:
@@ -77,6 +77,8 @@ class Copies:
     def __init__(self, device: torch.device) -> None:
         on_gpu = device.type == "cuda"
         self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
+        # Not that of the copies, which by then may wait for the end of the next batch.
+        self._aside = torch.cuda.Stream(device, priority=-1) if on_gpu else None  # type: ignore[no-untyped-call]
 
     def of(self, *tensors: torch.Tensor) -> Callable[[], tuple[torch.Tensor, ...]]:
         """Begin to copy them; what is returned waits for it.
@@ -104,4 +106,4 @@ class Copies:
 
     def aside(self) -> AbstractContextManager[object]:
         """While this lasts, what is asked of the device goes before the next batch, which has been given already."""
-        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        return nullcontext() if self._aside is None else torch.cuda.stream(self._aside)

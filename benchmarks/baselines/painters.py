@@ -12,6 +12,10 @@ from actors.models.settings import ModelSettings
 from actors.records import Batch, ImageRequest, Prompt
 from benchmarks.baselines.task import Task
 
+MOST_PIXELS = 8 * 1024**2
+"""That a VAE can decode at once: its activations take 256 channels of each, and more than 2**31 elements are more than
+convolutions on a GPU take. Then it has to be told to take the images one by one."""
+
 
 class Painter(Protocol):
     """Makes images of one task."""
@@ -45,6 +49,8 @@ class Pipe:
         self._torch = torch
         pipeline = diffusers.DiffusionPipeline.from_pretrained(task.folder, dtype=dtype, local_files_only=True)
         pipeline.set_progress_bar_config(disable=True)
+        if task.batch * task.width * task.height > MOST_PIXELS:
+            pipeline.vae.enable_slicing()
         self.pipeline = pipeline.to(task.device)
 
     def images(self, prompts: list[str], seeds: list[int]) -> list[Image.Image]:

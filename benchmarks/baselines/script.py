@@ -15,7 +15,9 @@ def main() -> None:
     rows, pipe = task.rows(), painter(task)
     note_ready(task.where)
     saved(pipe, rows, task.batch, task.output)
-    report(task, task.images)
+    written = [path.stat().st_mtime for path in sorted(task.output.iterdir())]
+    made = [written[start : start + task.batch] for start in range(0, len(written), task.batch)]
+    report(task, len(written), [(batch[-1], len(batch)) for batch in made])
 
 
 if __name__ == "__main__":

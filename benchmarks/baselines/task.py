@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,10 +114,11 @@ def note_ready(folder: str) -> None:
         path.write_text(repr(time.time()))
 
 
-def report(task: Task, images: int) -> None:
-    """What a baseline says at its end: how many images, between when and when."""
+def report(task: Task, images: int, batches: Sequence[tuple[float, int]] = ()) -> None:
+    """What a baseline says at its end: how many images, between when and when; and where it knows, when each batch was
+    done, and its images."""
     began = float((Path(task.where) / "ready").read_text())
-    said = {"images": images, "began": began, "ended": time.time()}
+    said = {"images": images, "began": began, "ended": time.time(), "batches": batches}
     (Path(task.where) / "report.json").write_text(json.dumps(said))
 
 

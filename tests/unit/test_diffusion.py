@@ -183,6 +183,7 @@ def test_a_safety_checker_changes_no_picture(tmp_path):
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
     ],
 )
 def test_a_device_without_room_is_out_of_memory_and_works_on(tiny, error):

@@ -40,7 +40,11 @@ FREE = [
     {"name": "another"},
     {"limits": {"max_failed_share": 0.5, "max_attempts": 9}},
     {"storage": {"region": "eu-central-1"}},
-    {"models": [{**MODEL, "workers": {"min": 2, "max": 7}, "gpus_per_worker": 0.5, "threads": 3, "mirror": "s3://m/x"}]},
+    {
+        "models": [
+            {**MODEL, "workers": {"min": 2, "max": 7}, "gpus_per_worker": 0.5, "threads": 3, "mirror": "s3://m/x"}
+        ]
+    },
     {"models": [{**MODEL, "offload_text_encoders": True}]},
 ]
 BASE = {"models": [MODEL]}

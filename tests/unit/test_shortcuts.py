@@ -203,6 +203,8 @@ def test_fp8_is_made_of_bfloat16_alone():
     assert (code, "bfloat16" in message) == ("LM1225", True)
 
 
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")  # torch's own
 @pytest.mark.skipif(
     not torch.cuda.is_available() or torch.cuda.get_device_capability() < FP8, reason="no GPU with fp8 is here"
 )
