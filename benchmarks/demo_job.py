@@ -20,7 +20,7 @@ from benchmarks.timing import print_table, write_results
 FOLDER = Path(registry.__file__).with_name("demo")
 ROUNDS = 5
 STEPS, STEPS_OF_MANY = 20, 1
-MANY, IMAGES, LOOPED, ALONE = 1000, 96, 48, 16
+MANY, IMAGES, LOOPED, ALONE = 1000, 80, 40, 16
 """Of the programs whose start counts; of the job beside loops; of these, which have no start that would count; and of
 the one that makes them one by one."""
 OURS = "lightmill run"
@@ -37,7 +37,7 @@ def beside_loops() -> dict[str, Contender]:
     loops = task(LOOPED, steps=STEPS)
     return {
         "pure loop": looped(thrown_away, Engine(loops), loops),
-        OURS: whole_job(task(IMAGES, steps=STEPS), shard_size=32),
+        OURS: whole_job(task(IMAGES, steps=STEPS), shard_size=40),
         "pipe(list) + save": program("script", loops),
     }
 

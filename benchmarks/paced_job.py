@@ -14,7 +14,7 @@ from benchmarks.timing import print_table, write_results
 
 PACE = 0.048
 ROUNDS = 5
-IMAGES, SAVED, TUNED = 120, 8, 40
+IMAGES, SAVED, TUNED = 80, 8, 40
 LONG = 600
 """Of the job whose waits are looked at: most of them are at its end, whatever its length."""
 SHARD = 40
