@@ -66,14 +66,15 @@ class BatchSizes:
             trial, _ = self._inputs.attach(Batch((_trial(request),), 1), None)
             if not trial.requests:
                 return OTHERWISE
-            size = best_size(lambda number: self._seconds(Batch(trial.requests, number)))
+            steps = request.num_inference_steps
+            size = best_size(lambda number: self._seconds(Batch(trial.requests, number), steps))
             remember(file, size, kind)
         took = monotonic() - began
         _log.info("batches of %d for %dx%d: tried out in %.1f s", size, request.width, request.height, took)
         return size
 
-    def _seconds(self, batch: Batch) -> float:
-        return min(self._device.rehearse(batch) for _ in range(TRIALS))
+    def _seconds(self, batch: Batch, steps: int) -> float:
+        return min(self._device.try_out(batch, steps) for _ in range(TRIALS))
 
     def _kind(self, request: ImageRequest) -> str:
         """All that the fastest size depends on, as text."""

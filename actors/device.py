@@ -77,17 +77,33 @@ class Device:
         launched = self._thread.submit(self._launch, batch, ahead)
         return Painting(launched, self._collector.submit(self._collect, launched))
 
-    def rehearse(self, batch: Batch) -> float:
-        """Paint it for nobody, in whatever time it takes, as compiling is no sign of being stuck: the seconds of it.
-        Raises as the model does."""
+    def rehearse(self, batch: Batch) -> None:
+        """Paint it for nobody, in whatever time it takes, as compiling is no sign of being stuck. Raises as the model
+        does."""
+        with self._clock.measure("warm_up"):
+            self._thread.submit(self._made, batch).result()
+
+    def try_out(self, batch: Batch, steps: int) -> float:
+        """Paint it for nobody: the seconds that such a batch would take in so many steps. Raises as the model does.
+
+        Nothing is compiled for it: that takes a minute, and a model that has seen several sizes is compiled for all of
+        them, and slower.
+        """
 
         def paint() -> float:
             began = time.monotonic()
-            seconds = self._model.launch(batch)().seconds
-            return sum(seconds.values()) or time.monotonic() - began
+            with self._model.uncompiled():
+                seconds = self._made(batch).seconds
+            if not seconds:
+                return time.monotonic() - began
+            return sum(seconds.values()) + seconds.get("denoise", 0.0) * (steps / _steps(batch) - 1)
 
         with self._clock.measure("warm_up"):
             return self._thread.submit(paint).result()
+
+    def _made(self, batch: Batch) -> Images:
+        """At once, with nothing else on the device."""
+        return self._model.launch(batch)()
 
     def room(self, batch: Batch) -> int:
         """The largest batch of such images that may fit: what is known since the device last ran out of memory."""
@@ -155,6 +171,10 @@ class _Deadline:
 
     def _set(self) -> None:
         faulthandler.dump_traceback_later(self._seconds, exit=True, file=_STDERR)
+
+
+def _steps(batch: Batch) -> int:
+    return batch.requests[0].num_inference_steps
 
 
 def _size(batch: Batch) -> tuple[int, int, int]:

@@ -74,6 +74,10 @@ class LogFile(logging.Handler):
         self._lines.append(json.dumps(line, ensure_ascii=False))
         self._dirty = True
 
+    def flush(self) -> None:
+        """Put what there is now."""
+        self._put()
+
     def _keep(self) -> None:
         while not self._ending.wait(FLUSH_SECONDS):
             self._put()

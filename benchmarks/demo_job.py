@@ -2,7 +2,7 @@
 
 `python -m benchmarks.demo_job [long] [all]`. The model is `demo`, in float32 on one thread, with its card's own steps;
 the second core is everybody's to use, as processor cores beside a GPU are. The pure loop runs in this process, where
-the weights are; all else are whole programs. Beside Ray Data, where the start-up decides, 1,000 images have one step,
+the weights are; the others are whole programs. Beside Ray Data, where the start-up decides, 1,000 images have one step,
 so that five rounds fit into `make bench`; `long` gives them the card's as well. With `all`, more of what a user could
 write, and accelerate on both cores.
 """
@@ -21,8 +21,8 @@ FOLDER = Path(registry.__file__).with_name("demo")
 ROUNDS = 5
 STEPS, STEPS_OF_MANY = 20, 1
 MANY, IMAGES, LOOPED, ALONE = 1000, 80, 40, 16
-"""Of the programs whose start counts; of the job beside loops; of these, which have no start that would count; and of
-the one that makes them one by one."""
+"""Of the programs whose start counts; of the job and the script, whose does not; of loops in this process, which have
+none; and of the script that makes them one by one."""
 OURS = "lightmill run"
 
 
@@ -38,7 +38,7 @@ def beside_loops() -> dict[str, Contender]:
     return {
         "pure loop": looped(thrown_away, Engine(loops), loops),
         OURS: whole_job(task(IMAGES, steps=STEPS), shard_size=40),
-        "pipe(list) + save": program("script", loops),
+        "pipe(list) + save": program("script", task(IMAGES, steps=STEPS)),
     }
 
 

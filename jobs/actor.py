@@ -4,6 +4,7 @@ Actors are never restarted or called again by Ray: a lost call with retries stal
 the driver knows better what to hand out next. The driver owns them: when it dies, so do they.
 """
 
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -35,6 +36,8 @@ class WorkerActor(Worker):
 
     def ready(self) -> ModelInfo:
         recipe, name = self._given
+        if not recipe.model.gpus_per_worker:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all of the machine's to a worker that has none
         self._log = LogFile(open_bucket(recipe.output, recipe.storage), f"worker-{name}")
         self._log.begin()
         super().__init__(recipe, name)

@@ -37,7 +37,7 @@ class Crew:
         self._pool = pool
         self._dispatch = dispatch
         self._recipes = recipes
-        self._workers = workers
+        self._workers = list(workers)
         self._say = say
         self._now = now
         self._benches = [Bench() for _ in recipes]
@@ -112,13 +112,22 @@ class Crew:
         return seat
 
     def is_alone_in_this(self, worker: str) -> bool:
-        """A worker could not load its model: whether that may be its machine's fault, since another one has loaded it,
-        or may yet."""
+        """A worker could not load its model: whether that may be its machine's fault, or that of one of its GPUs, since
+        another one has loaded it, or may yet."""
         here = self.seats[worker]
         if here.node:
             here.node.is_unable = True
         others = [seat.node for seat in self.seats.values() if seat.lane == here.lane and seat.node]
-        return any(not node.is_unable for node in others)
+        return self.works(here.lane) or any(not node.is_unable for node in others)
+
+    def works(self, lane: int) -> bool:
+        """Whether any worker of the lane has loaded its model, and is there."""
+        return self._benches[lane].ready > 0
+
+    def do_with_less(self, lane: int) -> int:
+        """One worker that cannot be had is asked for no more: how many the lane has at most from now on."""
+        self._workers[lane] = max(1, self._benches[lane].seated)
+        return self._workers[lane]
 
     def retire(self, node: Node) -> list[str]:
         """The machine gets no more shards: its workers, which are let go once they have finished what they can. The

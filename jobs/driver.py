@@ -231,13 +231,18 @@ class Driver:
                 self._dispatch.give_back(shard)
 
     def _failed(self, seat: Seat, reason: str) -> None:
-        """A worker came to an end that nobody asked for. Raises `RunError` where one after the other does, and none
-        has come so far as to make anything."""
+        """A worker came to an end that nobody asked for. Where one after the other does while it loads its model, and
+        some have loaded it, a GPU may be sick, and gets no more; where none has, `RunError` is raised."""
         if seat.retired:
             return
         if self._nodes.failed(seat) and seat.node:
             self._say(f"machine {seat.node} is left out: {LEFT_OUT} times in a row its workers failed: {reason}")
             self._progress.left_out = tuple(str(node) for node in self._nodes.left_out.values())
             self._crew.retire(seat.node)
-        if not seat.ready and self._nodes.stillborn(seat.lane):
-            raise RunError(stillborn(self._work.recipes[seat.lane].model.model, reason))
+        if seat.ready or not self._nodes.stillborn(seat.lane):
+            return
+        model = self._work.recipes[seat.lane].model.model
+        if not self._crew.works(seat.lane):
+            raise RunError(stillborn(model, reason))
+        most = self._crew.do_with_less(seat.lane)
+        self._say(f"{model} has {most} workers from now on: those that came after them could not load it: {reason}")

@@ -64,10 +64,11 @@ def engine(order: RunOrder) -> Iterator[None]:
                     object_store_memory=OBJECT_STORE_BYTES,
                     **common,
                 )
-                _end_autoscaler()
             else:
                 _connect(address, common, None if order.submission else order.spec)
         try:
+            if address is None:
+                _end_autoscaler()
             yield
         finally:
             ray.shutdown()
@@ -75,8 +76,9 @@ def engine(order: RunOrder) -> Iterator[None]:
 
 def _end_autoscaler() -> None:
     """Ray starts one with every head. Here it has nothing to do, and `ray.shutdown` waits a second for its end."""
-    node: Any = ray._private.worker._global_node
-    node.kill_monitor(check_alive=False)
+    with contextlib.suppress(AttributeError):  # of a Ray that has it otherwise, and takes that second
+        node: Any = ray._private.worker._global_node
+        node.kill_monitor(check_alive=False)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from jobs.seat import Node, Seat
 
 STILLBORN = 3
 """Workers of a lane that fail in a row while they load their model, for each machine that has been tried, after which
-the job is given up."""
+the job is given up, or goes on without them where others have loaded it."""
 LEFT_OUT = STRIKES + 2
 """Failures of one machine in a row, after which it gets no worker any more: with one less, an image that kills its
 workers may have been to blame, which does so once more where its prompt is encoded ahead of it."""
@@ -57,9 +57,13 @@ class Nodes:
         return True
 
     def stillborn(self, lane: int) -> bool:
-        """A worker has not come to load its model: whether that is the end of the job."""
+        """A worker has not come to load its model: whether that has happened too often, after which it is counted
+        anew."""
         self._stillborn[lane] += 1
-        return self._stillborn[lane] >= STILLBORN * max(1, len(self._nodes) - len(self.left_out))
+        if self._stillborn[lane] < STILLBORN * max(1, len(self._nodes) - len(self.left_out)):
+            return False
+        self._stillborn[lane] = 0
+        return True
 
 
 def stillborn(model: str, reason: str) -> Problem:

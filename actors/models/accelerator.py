@@ -1,7 +1,8 @@
 """Accelerator: what the device under a pipeline can, and when it has no more room or is lost."""
 
+import logging
 import os
-import traceback
+import threading
 from typing import NoReturn
 
 import diffusers
@@ -10,6 +11,8 @@ import torch
 from actors.errors import InputError, Problem
 from actors.models.card import ModelCard
 
+_log = logging.getLogger(__name__)
+LAST_WORD_SECONDS = 5.0
 DEVICE_LOST = 70
 """Exit status of a worker whose device can no longer be used (`EX_SOFTWARE` of sysexits.h)."""
 
@@ -26,8 +29,9 @@ def best_dtype(device: torch.device, card: ModelCard | None = None) -> str:
     return "float16" if is_safe else "float32"
 
 
-def place(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> diffusers.DiffusionPipeline:
-    """The pipeline on the device. Raises `InputError` (LM1205) where its weights have no room there."""
+def place(pipeline: diffusers.DiffusionPipeline, device: torch.device, share: float) -> diffusers.DiffusionPipeline:
+    """The pipeline on the device, of which `share` is this worker's. Raises `InputError` (LM1205) where its weights
+    have no room there."""
     try:
         return pipeline.to(device)
     except RuntimeError as error:
@@ -35,12 +39,12 @@ def place(pipeline: diffusers.DiffusionPipeline, device: torch.device) -> diffus
             raise
         modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
         weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
-        room = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else _memory()
+        room = share * torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else _memory()
         raise InputError(
             Problem(
                 "LM1205",
                 f"the weights of {type(pipeline).__name__} take {weights / 2**30:.1f} GiB, and {device} has "
-                f"{room / 2**30:.1f} GiB in all",
+                f"{room / 2**30:.1f} GiB in all for a worker",
                 help="use `offload_text_encoders: true`, `dtype: bfloat16`, a smaller model, or larger GPUs",
             )
         ) from error
@@ -56,8 +60,17 @@ def lose_device(error: RuntimeError) -> NoReturn:
     A CUDA error (an assertion, an illegal address, a fallen bus) stays with the process: every later batch would fail
     as well, and be blamed for it.
     """
-    traceback.print_exception(error)
+    _log.critical("the device is lost", exc_info=error)
+    put = threading.Thread(target=_flush, daemon=True)
+    put.start()
+    put.join(LAST_WORD_SECONDS)
     os._exit(DEVICE_LOST)
+
+
+def _flush() -> None:
+    """Let what was logged come to the output; nobody will ask for this process's stderr."""
+    for handler in logging.getLogger("actors").handlers:
+        handler.flush()
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -8,7 +8,8 @@ it from memory that the device cannot read by itself, for which the host waits a
 - the timesteps stay on the host, so that all the scheduler's arithmetic on numbers is the host's;
 - a number that is asked for on the device stays on the host too: it becomes an argument of the kernels that need it;
 - what is more than a number goes to the device from pinned memory, for which nobody waits;
-- the models themselves run as ever: what reaches them from the host is brought to the device first.
+- the models themselves run as ever, but for parts that send something by themselves: what reaches them from the host
+  is brought to the device first.
 
 On a CPU nothing of that is needed, and only the first is done: every number is diffusers' own.
 """
@@ -25,7 +26,7 @@ from torch.utils._pytree import tree_map_only
 
 _OF_DATA = (torch.tensor, torch.as_tensor)
 _OF_SHAPE = (torch.ones, torch.zeros, torch.full)
-SENDING = frozenset({"ChromaCombinedTimestepTextProjEmbeddings"})
+_SENDING = frozenset({"ChromaCombinedTimestepTextProjEmbeddings"})
 """Parts of models that send something to the device in every step."""
 
 
@@ -41,7 +42,7 @@ class Asynchrony(TorchFunctionMode):
             for module in _modules(pipeline):
                 self._leave_alone(module)
                 for part in module.modules():
-                    if type(part).__name__ in SENDING:
+                    if type(part).__name__ in _SENDING:
                         self._look_into(part)
 
     def __enter__(self) -> Self:
@@ -111,13 +112,11 @@ class Asynchrony(TorchFunctionMode):
         module.forward = forward
 
     def _look_into(self, part: torch.nn.Module) -> None:
-        """What of a model that is left alone is not."""
+        """Within a model that is left alone, but for this part."""
         own = part.forward
 
         @functools.wraps(own)
         def forward(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            if self._is_on:
-                return own(*args, **kwargs)
             with self:
                 return own(*args, **kwargs)
 

@@ -6,7 +6,7 @@ import gc
 import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Literal, TypeVar
 
 import diffusers
@@ -34,6 +34,8 @@ from actors.records import Batch, ImageRequest
 from actors.warmup import blank_request
 
 _Made = TypeVar("_Made")
+OF_ITS_SHARE = 0.95
+"""A worker on a part of a GPU takes of that part of its memory: CUDA itself takes half a GB a process."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 # Their hints on prompts that were cut, safety checkers and missing torchvision repeat for every batch; what matters of
@@ -61,11 +63,14 @@ class DiffusersModel:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self._device.type == "cpu":
             keep_freed_memory()
+        share = settings.gpus_per_worker or 1.0
+        if self._device.type == "cuda" and share < 1:
+            torch.cuda.set_per_process_memory_fraction(share * OF_ITS_SHARE, self._device)
         self._dtype = settings.dtype or best_dtype(self._device, facts.card)
         pipeline, recipe = load_pipeline(facts, settings, DTYPES[self._dtype])
         elsewhere = settings.offload_text_encoders
         with offloaded_text_encoders(pipeline, self._device) if elsewhere else nullcontext():
-            self._pipeline = place(pipeline, self._device)
+            self._pipeline = place(pipeline, self._device, share)
         recipe |= tune(self._pipeline, self._device)
         self._shortcuts = Shortcuts(self._pipeline, settings.shortcuts)
         recipe |= self._shortcuts.recipe
@@ -94,6 +99,9 @@ class DiffusersModel:
             return
         with suppress(OutOfMemory):  # the job may want smaller ones
             self.generate(Batch((blank_request(self.info),), 1))
+
+    def uncompiled(self) -> AbstractContextManager[object]:
+        return torch.compiler.set_stance("force_eager") if self._is_compiled else nullcontext()
 
     def generate(self, batch: Batch) -> Images:
         """All of it: nothing else is on the device."""

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,10 @@ class FakeModel:
 
     def warm_up(self) -> None:
         """The first batch takes no longer than any other."""
+
+    def uncompiled(self) -> AbstractContextManager[object]:
+        """Nothing ever is."""
+        return nullcontext()
 
     def launch(self, batch: Batch, ahead: Iterable[ImageRequest] = ()) -> Callable[[], Images]:
         images = self.generate(batch)

@@ -1,6 +1,7 @@
 """ImageModel: weights in memory, a batch in, images out. Light: whoever only asks about a model loads no torch."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -75,6 +76,10 @@ class ImageModel(Protocol):
 
     def warm_up(self) -> None:
         """Do what makes the first batch slower than the others, where that is worth it; before there is any."""
+        ...
+
+    def uncompiled(self) -> AbstractContextManager[object]:
+        """While this lasts nothing is compiled, and what is compiled is not used."""
         ...
 
     def launch(self, batch: Batch, ahead: Iterable[ImageRequest] = ()) -> Callable[[], Images]:

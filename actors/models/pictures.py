@@ -14,7 +14,7 @@ import torch
 
 DECODED_PIXELS = 4 * 1024**2
 """Of all images that a VAE decodes at once on a GPU: its largest activations take 256 channels of each. More images
-than that keep no GPU busier, and over 2**31 elements convolutions read where nothing is (pytorch/pytorch#117736)."""
+than that keep no GPU busier, and from 2**31 elements on some kernels fail (huggingface/diffusers#3643)."""
 
 
 class Decoder:

@@ -138,7 +138,7 @@ class ModelSettings(WeightsSettings):
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of one worker's arithmetic. Equal numbers give equal bytes. Left out: chosen once, and recorded."""
     workers: WorkerSettings = WorkerSettings()
-    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | None = None
     """May be a fraction. Left out: 1 where the cluster has GPUs, else 0."""
 
     @field_validator("batch_size", mode="before")

@@ -12,9 +12,9 @@ from actors.models.settings import ModelSettings
 from actors.records import Batch, ImageRequest, Prompt
 from benchmarks.baselines.task import Task
 
-MOST_PIXELS = 8 * 1024**2
-"""That a VAE can decode at once: its activations take 256 channels of each, and more than 2**31 elements are more than
-convolutions on a GPU take. Then it has to be told to take the images one by one."""
+TOO_MANY_PIXELS = 8 * 1024**2
+"""For a VAE to decode at once: its activations take 256 channels of each, and from 2**31 elements on some kernels fail
+(huggingface/diffusers#3643). It then has to be told to take the images one by one."""
 
 
 class Painter(Protocol):
@@ -49,7 +49,7 @@ class Pipe:
         self._torch = torch
         pipeline = diffusers.DiffusionPipeline.from_pretrained(task.folder, dtype=dtype, local_files_only=True)
         pipeline.set_progress_bar_config(disable=True)
-        if task.batch * task.width * task.height > MOST_PIXELS:
+        if task.batch * task.width * task.height >= TOO_MANY_PIXELS:
             pipeline.vae.enable_slicing()
         self.pipeline = pipeline.to(task.device)
 

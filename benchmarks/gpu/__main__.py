@@ -185,7 +185,7 @@ def _weights(model: Model, place: Path, device: str, *, tiny: bool) -> Path:
     folder = place / model.weights
     if not folder.exists():
         began = time.perf_counter()
-        models.save(model.weights, folder, device, tiny=tiny)
+        models.save(model.weights, Path(f"{folder}-draft"), device, tiny=tiny).rename(folder)
         print(f"  weights made in {time.perf_counter() - began:.1f} s", flush=True)
     return folder
 

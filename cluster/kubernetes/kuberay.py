@@ -11,7 +11,9 @@ from pydantic.alias_generators import to_camel
 
 API = "ray.io/v1"
 Object = dict[str, Any]
-START: Object = {"num-cpus": "0", "num-gpus": "0", "dashboard-host": "0.0.0.0"}  # noqa: S104
+STORE = {"object-store-memory": str(128 << 20)}
+"""As much as a run of one machine has (`jobs.engine`). Ray's own choice does not fit into a pod's shared memory."""
+START: Object = {"num-cpus": "0", "num-gpus": "0", "dashboard-host": "0.0.0.0", **STORE}  # noqa: S104
 """Of the head. Its dashboard has to be reached from the pod that submits; it asks for the token."""
 
 
@@ -39,7 +41,7 @@ class Workers(KubeRay):
     replicas: Annotated[int, Field(ge=0)] = 0
     min_replicas: Annotated[int, Field(ge=0)] = 0
     max_replicas: Annotated[int, Field(ge=1)]
-    ray_start_params: dict[str, str] = Field(default_factory=dict)
+    ray_start_params: dict[str, str] = Field(default_factory=lambda: dict(STORE))
     template: Object
 
 

@@ -43,6 +43,7 @@ def test_a_compiled_model_is_compiled_when_it_is_ready_and_draws_the_same(tmp_pa
     import torch
 
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     compiled = worker(tmp_path / "compiled", compile=True)
     kept = tmp_path / "cache" / "lightmill" / "compiled"
     assert os.environ[CACHE] == str(kept)

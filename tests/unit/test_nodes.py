@@ -135,6 +135,35 @@ def test_a_model_that_nobody_can_load_ends_the_job(nodes):
     assert len(pool.started) <= 2 * nodes
 
 
+class OneGpuLess(PacedPool):
+    """The first three workers have good GPUs, and whoever comes after them the fourth, where they say what is wrong."""
+
+    def _loaded(self, worker):
+        worker.ready = not worker.gone and worker.name < "0003"
+        if worker.ready:
+            return [Ready(worker.name, ModelInfo(model="paced"))]
+        return [] if worker.gone else self._fail(worker)
+
+    def _fail(self, worker):
+        return [Broke(worker.name, None, InputError(Problem("LM1205", "CUDA error: device unavailable")))]
+
+
+class OneGpuDeadly(OneGpuLess):
+    """Where they die."""
+
+    def _fail(self, worker):
+        return self._die(worker.name)
+
+
+@pytest.mark.parametrize("kind", [OneGpuLess, OneGpuDeadly])
+def test_a_gpu_of_several_that_spoils_every_worker_gets_no_more(kind):
+    pool = kind([1.0])
+    catalog, leash = drive_paced(pool, plan_of(30), (4,))
+    assert len(pool.started) == 3 + STILLBORN
+    assert sum("has 3 workers from now on" in text for text in leash.said) == 1
+    assert not any("left out" in text for text in leash.said)
+
+
 def test_a_notice_is_read_as_ray_gives_it(monkeypatch):
     deadlines = {"a": int((time.time() + 30) * 1000), "b": 0}
     monkeypatch.setattr(state, "get_draining_nodes", lambda: deadlines)
