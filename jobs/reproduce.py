@@ -1,5 +1,6 @@
 """Reproduce: images of an output made again and compared with those that are stored; from the order to the status."""
 
+import gc
 import math
 import threading
 import traceback
@@ -87,7 +88,8 @@ class Reproducer:
     def _load(self, row: Row) -> Remaker:
         recipe = self._recipe_of(row)
         if self._remaker is None or recipe != self._recipe:
-            self._remaker = None  # its weights are to be gone before others come
+            self._remaker = None
+            gc.collect()  # its weights are to be gone before others come, and cycles hold them
             self._recipe, self._remaker = recipe, Remaker(recipe, self._bucket)
             then, now = row["weights_sha256"], self._remaker.info.weights_sha256
             if then != now:

@@ -9,12 +9,31 @@ import diffusers
 import torch
 
 from actors.errors import InputError, Problem
+from actors.machine import gpus
 from actors.models.card import ModelCard
 
 _log = logging.getLogger(__name__)
 LAST_WORD_SECONDS = 5.0
 DEVICE_LOST = 70
 """Exit status of a worker whose device can no longer be used (`EX_SOFTWARE` of sysexits.h)."""
+
+
+def chosen(name: str | None, share: float) -> torch.device:
+    """The one of this name; without a name a GPU where torch has one. `share`: of a GPU, that this worker was given.
+
+    Raises `InputError` (LM1212) where torch cannot use it: on the CPU an image takes a hundred times as long, and is
+    another one than with the other workers.
+    """
+    if name is None and share and not torch.cuda.is_available() and (there := gpus()):
+        raise InputError(
+            Problem(
+                "LM1212",
+                f"torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use the GPU that this worker was given",
+                value=f"{there[0].name}, driver {there[0].driver}",
+                help="install a driver for that CUDA (580 or newer for 13), and see what `nvidia-smi` says",
+            )
+        )
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def best_dtype(device: torch.device, card: ModelCard | None = None) -> str:

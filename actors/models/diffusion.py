@@ -6,6 +6,7 @@ import gc
 import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Literal, TypeVar
 
@@ -14,7 +15,7 @@ import torch
 import transformers
 
 from actors.errors import OutOfMemory, Problem
-from actors.models.accelerator import best_dtype, is_out_of_memory, lose_device, place
+from actors.models.accelerator import best_dtype, chosen, is_out_of_memory, lose_device, place
 from actors.models.asynchrony import Asynchrony
 from actors.models.call import Call
 from actors.models.compilation import compile_blocks
@@ -60,9 +61,10 @@ class DiffusersModel:
         safety_checker: Literal["required", "off"] | None = None,
     ) -> None:
         torch.set_num_threads(threads)
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._device = chosen(device, settings.gpus_per_worker or 0.0)
         if self._device.type == "cpu":
             keep_freed_memory()
+        hashed = ThreadPoolExecutor(1).submit(weights_sha256, facts.weights)  # while they are loaded: a GB takes 0.5 s
         share = settings.gpus_per_worker or 1.0
         if self._device.type == "cuda" and share < 1:
             torch.cuda.set_per_process_memory_fraction(share * OF_ITS_SHARE, self._device)
@@ -87,7 +89,7 @@ class DiffusersModel:
         self._copies = Copies(self._device)
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
         self._prompt_tokens = _prompt_tokens(facts, self._call.defaults)
-        self.info = self._describe(facts, threads)
+        self.info = self._describe(facts, threads, hashed.result())
 
     def counted(self, requests: Iterable[ImageRequest]) -> tuple[ImageRequest, ...]:
         if not self._call.reads_on:
@@ -195,17 +197,16 @@ class DiffusersModel:
         tokens = self._tokenizer(list(prompts), truncation=False, padding=False).input_ids
         return tuple(max(0, len(ids) - limit) for ids in tokens)
 
-    def _describe(self, facts: ModelFacts, threads: int) -> ModelInfo:
+    def _describe(self, facts: ModelFacts, threads: int, sha256: str) -> ModelInfo:
         defaults, guided = self._call.defaults, self._call.guidance
         noise = defaults.get("noise_level") if facts.noise_level is None else facts.noise_level
-        assert facts.folder is not None
         steps = facts.num_inference_steps or defaults.get("num_inference_steps")
         guidance = facts.guidance_scale if facts.guidance_scale is not None else defaults.get(guided)
         on_gpu = self._device.type == "cuda"
         return ModelInfo(
             model=facts.model,
             model_revision=facts.revision,
-            weights_sha256=weights_sha256(facts.file or facts.folder),
+            weights_sha256=sha256,
             model_license=facts.license,
             model_tier=facts.tier,
             recipe=self._recipe,

@@ -65,6 +65,13 @@ class ModelFacts:
     """Identifier of SPDX, where it has one, else of the hub."""
     tier: str = UNKNOWN
 
+    @property
+    def weights(self) -> Path:
+        """The file or folder that they are in, once somebody has looked for it."""
+        found = self.file or self.folder
+        assert found is not None
+        return found
+
 
 def describe_model(settings: ModelSettings, find: FindCard = find_card) -> ModelFacts:
     """What can be said of the model from here: of one that has a card, or is on the hub, without any of its weights.

@@ -29,10 +29,10 @@ def load_pipeline(
     Raises `InputError`: LM1206 diffusers cannot load it, LM1220 the weights are others than the job names, LM1222
     something does not go with this model.
     """
-    pipeline_class = _pipeline_class(facts)
     assert facts.folder is not None
-    verify(settings, facts.file or facts.folder)
-    with _blaming(facts.file or facts.folder, facts.pipeline or ""):
+    pipeline_class = _pipeline_class(facts)
+    verify(settings, facts.weights)
+    with _blaming(facts.weights, facts.pipeline or ""):
         pipeline = (
             _from_file(pipeline_class, facts, dtype) if facts.file else _from_folder(pipeline_class, facts, dtype)
         )

@@ -9,10 +9,12 @@ from typing import Any
 import yaml
 
 from actors.errors import InputError, Problem
-from actors.models.registry import SUFFIXES
+from actors.models.registry import SUFFIXES, find_card
+from actors.models.settings import ModelSettings
 from actors.settings import Settings
 from cluster.baggage import is_here
 from cluster.kubernetes.kuberay import Head, RayCluster, RayCronJob, RayJob, Workers
+from jobs.lanes import wants_gpu
 from jobs.spec import JobSpec
 
 JOB_FOLDER, JOB_FILE = "/etc/lightmill", "job.yaml"
@@ -144,13 +146,20 @@ def resources(gpus: int) -> Object:
 
 def gpus(spec: JobSpec) -> int:
     """Whole ones, as Kubernetes has them, of the lane that wants the most."""
-    return max(math.ceil(1 if lane.gpus_per_worker is None else lane.gpus_per_worker) for lane in spec.lanes)
+    return max(math.ceil(lane.gpus_per_worker or 1) if _wants_gpu(lane) else 0 for lane in spec.lanes)
+
+
+def _wants_gpu(lane: ModelSettings) -> bool:
+    return wants_gpu(lane, find_card(lane.model))
 
 
 def _most_workers(spec: JobSpec) -> int:
-    bounds = [lane.workers.max for lane in spec.lanes]
-    if any(bound is None for bound in bounds):
+    """Raises `InputError` where that cannot be known, or not whether they have GPUs."""
+    said = "is not said, and a cluster that begins with none cannot tell"
+    if any(lane.workers.max is None for lane in spec.lanes):
         action = "workers: {max: 8}, under each model of the job"
-        said = "how many workers there may be is not said, and a cluster that begins with none cannot tell"
-        raise InputError(Problem("LM1705", said, help=action))
-    return sum(bound for bound in bounds if bound)
+        raise InputError(Problem("LM1705", f"how many workers there may be {said}", help=action))
+    if any(lane.gpus_per_worker is None and _wants_gpu(lane) for lane in spec.lanes):
+        action = "gpus_per_worker: 1, under each model of the job"
+        raise InputError(Problem("LM1705", f"how many GPUs a worker has {said}", help=action))
+    return sum(lane.workers.max or 0 for lane in spec.lanes)

@@ -19,9 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from actors.machine import Gpu
+from actors.models import accelerator
 from actors.models.tiny import tiny_folder
 from actors.storage import opening
-from builders import drive, finished, make_spec, read_rows
+from builders import MODEL, drive, finished, make_spec, read_rows
 from commands import Said, lightmill, plan
 from jobs import forecast
 from servers.rgw import RgwServer
@@ -325,6 +327,17 @@ def test_lm1205_a_device_that_is_too_small(tmp_path, monkeypatch):
     (problem,) = leash.errors[-1].problems
     assert problem.code == "LM1205"
     assert "the weights of StableDiffusionPipeline take 0.0 GiB" in problem.message
+
+
+def test_lm1212_a_gpu_that_torch_cannot_use(tmp_path, monkeypatch):
+    """As with a driver that is too old, where torch finds none."""
+    there = [Gpu("NVIDIA H200", 141 << 30, 140 << 30, "535.1")]
+    monkeypatch.setattr(accelerator, "gpus", lambda: there)
+    model = {**MODEL, "model": str(tiny_folder()), "gpus_per_worker": 1}
+    leash = drive(make_spec(tmp_path, 1, models=[model]))
+    assert leash.ends[-1][0] == 3
+    (problem,) = leash.errors[-1].problems
+    assert (problem.code, problem.value) == ("LM1212", "NVIDIA H200, driver 535.1")
 
 
 def test_lm1206_a_folder_that_is_no_model(write, tmp_path):

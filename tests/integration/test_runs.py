@@ -48,6 +48,15 @@ def test_a_slice_of_partiprompts_becomes_a_dataset(tmp_path):
     assert duckdb.sql(query).fetchall() == [tuple(line.split("\t")[:2]) for line in lines[1:]]
 
 
+def test_a_ray_of_its_own_has_no_autoscaler(tmp_path):
+    job = make_job(tmp_path, CATS[:16], model="fake:pace=0.1")
+    with job.start() as run:
+        run.wait_until_painted(4)
+        assert run.child.descendants("gcs_server")
+        assert not run.child.descendants("ray/autoscaler")
+        run.end()
+
+
 def test_the_same_job_on_every_store(s3_store: S3Store, tmp_path):
     """Over HTTP and TLS. Half-way the store is killed and started again, and so is a worker."""
     job = make_job(tmp_path, CATS, output=s3_store.url, model="fake:pace=0.05")

@@ -2,16 +2,21 @@
 
 import json
 import logging
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 from actors import batch_sizes
 from actors.batch_sizes import best_size, recall, remember
+from actors.clock import Clock
+from actors.device import Device
 from actors.errors import OutOfMemory, Problem
 from actors.metadata import read_metadata
+from actors.models.model import Images
 from actors.models.settings import ModelSettings
 from actors.worker import Worker
-from lanes import make_order, make_recipe
+from lanes import make_batch, make_order, make_recipe, make_request
 
 
 def saturating(most_useful):
@@ -47,6 +52,35 @@ def test_a_slow_device_is_not_tried_out_for_hours(monkeypatch):
 
     assert best_size(seconds) == 2
     assert now[0] == 80
+
+
+class Compiled:
+    """A model of which a batch takes a second each for texts and decoding, and two for its two steps."""
+
+    info, inside, seen = None, False, ()
+
+    def warm_up(self): ...
+
+    @contextmanager
+    def uncompiled(self):
+        self.inside = True
+        yield
+        self.inside = False
+
+    def launch(self, batch, ahead=()):
+        self.seen += (self.inside,)
+        seconds = {"text": 1.0, "denoise": 2.0, "decode": 1.0}
+        return lambda: Images(np.zeros((1, 8, 8, 3), np.uint8), (True,), (None,), (None,), (0,), seconds)
+
+
+def test_a_trial_of_few_steps_counts_them_for_all_and_compiles_nothing():
+    model = Compiled()
+    device = Device(lambda: model, Clock(), 600.0)
+    batch = make_batch(make_request(steps=2))
+
+    assert device.try_out(batch, 30) == 1 + 30 + 1
+    device.rehearse(batch)
+    assert model.seen == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def test_pods_may_do_no_more_than_they_have_to(job, to):
         ({"prompts": "captions.csv"}, "LM1705"),
         ({"output": "out/{date}"}, "LM1705"),
         ({"models": [{"model": "fake"}]}, "LM1705"),
+        ({"models": [{"model": "sdxl", "workers": {"max": 8}}]}, "LM1705"),
     ],
 )
 def test_what_cannot_run_there_is_refused(tmp_path, changes, code):
@@ -221,6 +222,7 @@ def test_the_same_job_is_the_same_object_and_another_place_is_another(tmp_path):
         ({"prompt_filter": {"block_list": "words.txt"}}, (), 3, "LM1705"),
         ({"models": [{"model": "mine.yaml", "workers": {"max": 1}}]}, (), 3, "LM1705"),
         ({"models": [{"model": "fake"}]}, (), 3, "LM1705"),
+        ({"models": [{"model": "sdxl", "workers": {"max": 8}}]}, (), 3, "LM1705"),
         ({}, ("--wait",), 2, "LM1103"),
         ({}, ("--address", "http://127.0.0.1:8265"), 2, "LM1103"),
     ],

@@ -158,7 +158,7 @@ class OneGpuDeadly(OneGpuLess):
 @pytest.mark.parametrize("kind", [OneGpuLess, OneGpuDeadly])
 def test_a_gpu_of_several_that_spoils_every_worker_gets_no_more(kind):
     pool = kind([1.0])
-    catalog, leash = drive_paced(pool, plan_of(30), (4,))
+    _, leash = drive_paced(pool, plan_of(30), (4,))
     assert len(pool.started) == 3 + STILLBORN
     assert sum("has 3 workers from now on" in text for text in leash.said) == 1
     assert not any("left out" in text for text in leash.said)

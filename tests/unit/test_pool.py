@@ -1,5 +1,6 @@
 """The pool of workers on Ray: what becomes of a worker of which Ray says that something is wrong."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -17,9 +18,11 @@ from actors.errors import Problem, RunError
 from actors.models.model import ModelInfo
 from actors.records import Beat, ShardOrder
 from jobs import pool as pool_module
+from jobs.actor import WorkerActor
 from jobs.events import Beaten, Broke, Died, Placed, Ready
 from jobs.plan import Plan
 from jobs.pool import RayPool
+from lanes import make_recipe
 
 ORDER = ShardOrder(shard=Plan((4,), 4, 1).shard(0))
 
@@ -103,3 +106,14 @@ def test_what_the_worker_raised_itself_it_survives(begun):
     (broke,) = pool.poll(0)
 
     assert (type(broke), broke.shard, broke.error.code, killed) == (Broke, ORDER.shard, "LM1603", [])
+
+
+@pytest.mark.parametrize(("share", "left"), [(None, ""), (0.0, ""), (0.5, "3"), (1.0, "3")])
+def test_a_worker_that_was_given_no_gpu_sees_none(tmp_path, monkeypatch, share, left):
+    """Ray leaves the variable as it is where a worker has none: all of the machine's would be its own."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    recipe = make_recipe(tmp_path, ["a fox"], gpus_per_worker=share)
+    worker = WorkerActor(recipe, "w0")
+    worker.ready()
+    worker.leave()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left
