@@ -66,7 +66,7 @@ class BatchSizes:
             trial, _ = self._inputs.attach(Batch((_trial(request),), 1), None)
             if not trial.requests:
                 return OTHERWISE
-            steps = request.num_inference_steps
+            steps = self._device.info.num_inference_steps
             size = best_size(lambda number: self._seconds(Batch(trial.requests, number), steps))
             remember(file, size, kind)
         took = monotonic() - began
@@ -80,6 +80,7 @@ class BatchSizes:
         """All that the fastest size depends on, as text."""
         info = self._device.info
         of_model = [info.model, info.weights_sha256, info.recipe, info.dtype, info.device, info.threads]
+        of_model.append(info.num_inference_steps)  # those of a row would be tried out one by one
         of_request = [request.width, request.height, request.chunks, request.guidance_scale > 1]
         of_job = [self._settings.gpus_per_worker, self._settings.offload_text_encoders]
         return json.dumps([*of_model, *of_job, *of_request])

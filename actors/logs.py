@@ -30,6 +30,7 @@ class LogFile(logging.Handler):
         self._lines: list[str] = []
         self._number = 0
         self._dirty = False
+        self._putting = threading.Lock()
         self._ending = threading.Event()
         self._flusher = threading.Thread(target=self._keep, name="logs", daemon=True)
 
@@ -75,8 +76,9 @@ class LogFile(logging.Handler):
         self._dirty = True
 
     def flush(self) -> None:
-        """Put what there is now."""
-        self._put()
+        """Put what there is now; nothing once it is finished, as when Python flushes all handlers at its end."""
+        if not self._ending.is_set():
+            self._put()
 
     def _keep(self) -> None:
         while not self._ending.wait(FLUSH_SECONDS):
@@ -84,6 +86,10 @@ class LogFile(logging.Handler):
         self._put()
 
     def _put(self) -> None:
+        with self._putting:
+            self._put_all()
+
+    def _put_all(self) -> None:
         if not self._dirty:
             return
         self._dirty = False

@@ -39,6 +39,11 @@ def gpus() -> list[Gpu]:
     ]
 
 
+def has_driver() -> bool:
+    """Whether NVIDIA's driver is there, well or not: in a container, too, it is what GPUs are asked by."""
+    return Path("/dev/nvidiactl").exists()
+
+
 def processors() -> int:
     """How many of its cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -37,7 +37,11 @@ class Crew:
         self._pool = pool
         self._dispatch = dispatch
         self._recipes = recipes
-        self._workers = list(workers)
+        self._workers = workers
+        self._most = list(workers)
+        """As long as no GPU is given up."""
+        self._failing: set[int] = set()
+        """Lanes in which a worker has failed to load its model, and none has loaded it since."""
         self._say = say
         self._now = now
         self._benches = [Bench() for _ in recipes]
@@ -66,6 +70,7 @@ class Crew:
         """The worker has loaded its model."""
         seat = self.seats[worker]
         seat.ready = True
+        self._failing.discard(seat.lane)
         if not seat.retired:
             self._benches[seat.lane].loading -= 1
         self._file(worker)
@@ -112,22 +117,33 @@ class Crew:
         return seat
 
     def is_alone_in_this(self, worker: str) -> bool:
-        """A worker could not load its model: whether that may be its machine's fault, or that of one of its GPUs, since
-        another one has loaded it, or may yet."""
-        here = self.seats[worker]
-        if here.node:
-            here.node.is_unable = True
-        others = [seat.node for seat in self.seats.values() if seat.lane == here.lane and seat.node]
-        return self.works(here.lane) or any(not node.is_unable for node in others)
+        """A worker could not load its model: whether that may be the fault of its machine or GPU, since another one has
+        loaded it, or may yet."""
+        lane = self.seats[worker].lane
+        return self.works(lane) or self.may_work(lane, but=worker)
 
     def works(self, lane: int) -> bool:
         """Whether any worker of the lane has loaded its model, and is there."""
         return self._benches[lane].ready > 0
 
+    def may_work(self, lane: int, but: str = "") -> bool:
+        """Whether one is loading it that was asked for before any had failed: those that came after would be waited for
+        without end."""
+        loading = (seat for name, seat in self.seats.items() if name != but and seat.lane == lane and seat.node)
+        return any(not seat.ready and not seat.is_successor for seat in loading)
+
+    def has_failed(self, lane: int) -> None:
+        """A worker of the lane came to its end before it had loaded its model."""
+        self._failing.add(lane)
+
     def do_with_less(self, lane: int) -> int:
-        """One worker that cannot be had is asked for no more: how many the lane has at most from now on."""
-        self._workers[lane] = max(1, self._benches[lane].seated)
-        return self._workers[lane]
+        """Ask for one worker less for the time being: how many the lane has at most from now on."""
+        self._most[lane] = max(self._benches[lane].ready, self._most[lane] - 1)
+        return self._most[lane]
+
+    def ask_for_all(self) -> None:
+        """There is a new machine, or the one that was at fault is left out."""
+        self._most = list(self._workers)
 
     def retire(self, node: Node) -> list[str]:
         """The machine gets no more shards: its workers, which are let go once they have finished what they can. The
@@ -174,12 +190,13 @@ class Crew:
         """
         wanted = [
             min(most - bench.seated, self._dispatch.waiting(lane) - bench.free)
-            for lane, (most, bench) in enumerate(zip(self._workers, self._benches, strict=True))
+            for lane, (most, bench) in enumerate(zip(self._most, self._benches, strict=True))
         ]
         while any(number > 0 for number in wanted):
             lane = max((lane for lane, number in enumerate(wanted) if number > 0), key=self._work_per_worker)
             wanted[lane] -= 1
-            self.seats[self._pool.start(self._recipes[lane], self.left_out)] = Seat(lane)
+            seat = Seat(lane, is_successor=lane in self._failing)
+            self.seats[self._pool.start(self._recipes[lane], self.left_out)] = seat
             self._benches[lane].join()
 
     def _work_per_worker(self, lane: int) -> float:

@@ -128,6 +128,8 @@ class Driver:
                 self._died(worker, reason)
 
     def _placed(self, worker: str, node: str, address: str) -> None:
+        if not self._nodes.knows(node):
+            self._crew.ask_for_all()
         found = self._crew.seats[worker].node = self._nodes.find(node, address)
         if found.is_leaving or node in self._nodes.left_out:  # it was asked for before
             self._crew.retire(found)
@@ -235,14 +237,21 @@ class Driver:
         some have loaded it, a GPU may be sick, and gets no more; where none has, `RunError` is raised."""
         if seat.retired:
             return
+        if not seat.ready:
+            self._crew.has_failed(seat.lane)
         if self._nodes.failed(seat) and seat.node:
             self._say(f"machine {seat.node} is left out: {LEFT_OUT} times in a row its workers failed: {reason}")
             self._progress.left_out = tuple(str(node) for node in self._nodes.left_out.values())
             self._crew.retire(seat.node)
-        if seat.ready or not self._nodes.stillborn(seat.lane):
-            return
-        model = self._work.recipes[seat.lane].model.model
-        if not self._crew.works(seat.lane):
+            self._crew.ask_for_all()
+        elif not seat.ready and self._nodes.stillborn(seat.lane):
+            self._give_up_on_some(seat.lane, reason)
+
+    def _give_up_on_some(self, lane: int, reason: str) -> None:
+        """Workers of the lane fail to load its model again and again."""
+        model = self._work.recipes[lane].model.model
+        if self._crew.works(lane):
+            most = self._crew.do_with_less(lane)
+            self._say(f"{model} has {most} workers from now on: those that came after them could not load it: {reason}")
+        elif not self._crew.may_work(lane):
             raise RunError(stillborn(model, reason))
-        most = self._crew.do_with_less(seat.lane)
-        self._say(f"{model} has {most} workers from now on: those that came after them could not load it: {reason}")

@@ -31,11 +31,15 @@ class Nodes:
         """The machine of this id."""
         return self._nodes.setdefault(node, Node(node, address))
 
+    def knows(self, node: str) -> bool:
+        """Whether any worker was there before."""
+        return node in self._nodes
+
     def loaded(self, seat: Seat) -> None:
         """A worker has loaded its model."""
         self._stillborn[seat.lane] = 0
         if seat.node:
-            seat.node.is_unable, seat.node.has_worked = False, True
+            seat.node.has_worked = True
 
     def made(self, seat: Seat) -> None:
         """A worker has made a shard."""
@@ -50,10 +54,11 @@ class Nodes:
             return False
         node.failed = now
         node.failures += 1
-        others = any(other.has_worked for other in self._nodes.values() if other is not node)
+        others = any(other.has_worked and not other.is_leaving for other in self._nodes.values() if other is not node)
         if node.failures < LEFT_OUT or not others or node.id in self.left_out:
             return False
         self.left_out[node.id] = node
+        self._stillborn[seat.lane] = 0
         return True
 
     def stillborn(self, lane: int) -> bool:

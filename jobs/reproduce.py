@@ -99,7 +99,7 @@ class Reproducer:
     def _recipe_of(self, row: Row) -> LaneRecipe:
         recipe = lane_recipes(self._manifest, self._manifest.spec, gpus=0)[row["lane"]]
         recorded = {name: row[name] for name in ("threads", "dtype") if row[name] is not None}
-        return replace(recipe, model=recipe.model.model_copy(update=recorded))
+        return replace(recipe, model=recipe.model.model_copy(update={**recorded, "gpus_per_worker": None}))
 
 
 class Tally:

@@ -60,8 +60,6 @@ class Node:
     """It is about to be taken away."""
     until: float | None = None
     """When that is, if anybody knows."""
-    is_unable: bool = False
-    """A model could not be loaded there."""
     has_worked: bool = False
     failures: int = 0
     """Of its workers, in a row: since one of them has made a shard."""
@@ -76,6 +74,8 @@ class Seat:
     """One worker, as the driver sees it."""
 
     lane: int
+    is_successor: bool = False
+    """It was asked for after another one had failed to load the model."""
     ready: bool = False
     making: dict[int, Making] = field(default_factory=dict)
     """By the index of the shard, in the order in which they were handed out."""

@@ -49,7 +49,7 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
 def pytest_configure(config: pytest.Config) -> None:
     """Pictures are compared with those of a CPU, to the byte, and the recipes of a GPU say more."""
     if config.option.markexpr != "gpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # which Ray counts as one, as nodes need that pretend to have GPUs
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

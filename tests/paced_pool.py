@@ -144,7 +144,7 @@ class PacedPool:
             if not worker.gone:
                 placed += 1
                 self._at(self.seconds, lambda worker=worker: self._placed(worker))
-                self._at(self.seconds + self._load, lambda worker=worker: self._loaded(worker))
+                self._at(self.seconds + self._time_to_load(worker), lambda worker=worker: self._loaded(worker))
 
     def _placed(self, worker: Paced) -> list[Event]:
         """On the machine with the fewest workers."""
@@ -158,6 +158,9 @@ class PacedPool:
             if worker.node == node:
                 self._at(self.seconds + seconds, lambda name=worker.name: self._die(name))
         return [Leaving(node, seconds)]
+
+    def _time_to_load(self, worker: Paced) -> float:
+        return self._load
 
     def _loaded(self, worker: Paced) -> list[Event]:
         if worker.node in self._sick:

@@ -9,10 +9,12 @@ import diffusers
 import torch
 
 from actors.errors import InputError, Problem
-from actors.machine import gpus
+from actors.machine import gpus, has_driver
 from actors.models.card import ModelCard
 
 _log = logging.getLogger(__name__)
+OF_ITS_SHARE = 0.95
+"""Of its part of a GPU's memory a worker's tensors may have: CUDA itself takes half a GB for each process."""
 LAST_WORD_SECONDS = 5.0
 DEVICE_LOST = 70
 """Exit status of a worker whose device can no longer be used (`EX_SOFTWARE` of sysexits.h)."""
@@ -24,16 +26,22 @@ def chosen(name: str | None, share: float) -> torch.device:
     Raises `InputError` (LM1212) where torch cannot use it: on the CPU an image takes a hundred times as long, and is
     another one than with the other workers.
     """
-    if name is None and share and not torch.cuda.is_available() and (there := gpus()):
+    if name is None and share and not torch.cuda.is_available() and has_driver():
+        there = gpus()
         raise InputError(
             Problem(
                 "LM1212",
                 f"torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use the GPU that this worker was given",
-                value=f"{there[0].name}, driver {there[0].driver}",
+                value=f"{there[0].name}, driver {there[0].driver}" if there else "`nvidia-smi` does not answer",
                 help="install a driver for that CUDA (580 or newer for 13), and see what `nvidia-smi` says",
             )
         )
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def take_share(share: float) -> None:
+    """Bound this process to its part of the memory of its GPU: Ray only counts who is where."""
+    torch.cuda.set_per_process_memory_fraction(share * OF_ITS_SHARE if share < 1 else 1.0)
 
 
 def best_dtype(device: torch.device, card: ModelCard | None = None) -> str:

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from actors.errors import OutOfMemory, Problem
-from actors.models.accelerator import best_dtype, chosen, is_out_of_memory, lose_device, place
+from actors.models.accelerator import best_dtype, chosen, is_out_of_memory, lose_device, place, take_share
 from actors.models.asynchrony import Asynchrony
 from actors.models.call import Call
 from actors.models.compilation import compile_blocks
@@ -35,8 +35,6 @@ from actors.records import Batch, ImageRequest
 from actors.warmup import blank_request
 
 _Made = TypeVar("_Made")
-OF_ITS_SHARE = 0.95
-"""A worker on a part of a GPU takes of that part of its memory: CUDA itself takes half a GB a process."""
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 # Their hints on prompts that were cut, safety checkers and missing torchvision repeat for every batch; what matters of
@@ -66,8 +64,8 @@ class DiffusersModel:
             keep_freed_memory()
         hashed = ThreadPoolExecutor(1).submit(weights_sha256, facts.weights)  # while they are loaded: a GB takes 0.5 s
         share = settings.gpus_per_worker or 1.0
-        if self._device.type == "cuda" and share < 1:
-            torch.cuda.set_per_process_memory_fraction(share * OF_ITS_SHARE, self._device)
+        if self._device.type == "cuda":
+            take_share(share)
         self._dtype = settings.dtype or best_dtype(self._device, facts.card)
         pipeline, recipe = load_pipeline(facts, settings, DTYPES[self._dtype])
         elsewhere = settings.offload_text_encoders

@@ -5,11 +5,14 @@ import hashlib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from threading import Lock
 
 from actors.errors import InputError, Problem
 from actors.models.card import PICKLES, VARIANTS, is_pickle_file
 from actors.models.folder import component_folders, read_json
 from actors.models.settings import WeightsSettings
+
+_hashing = Lock()
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -45,10 +48,15 @@ def _is_variant(file: Path) -> bool:
     return any(fnmatch(file.name, variant) for variant in VARIANTS)
 
 
-@functools.cache
 def weights_sha256(path: Path) -> str:
     """The hash of a single file, or one hash over the names and hashes of a folder's weights. Once per process, as a
-    GB takes 0.5 s."""
+    GB takes 0.5 s: whoever asks meanwhile waits for it."""
+    with _hashing:
+        return _weights_sha256(path)
+
+
+@functools.cache
+def _weights_sha256(path: Path) -> str:
     if path.is_file():
         return _sha256(path)
     total = hashlib.sha256()

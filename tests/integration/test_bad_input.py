@@ -332,6 +332,7 @@ def test_lm1205_a_device_that_is_too_small(tmp_path, monkeypatch):
 def test_lm1212_a_gpu_that_torch_cannot_use(tmp_path, monkeypatch):
     """As with a driver that is too old, where torch finds none."""
     there = [Gpu("NVIDIA H200", 141 << 30, 140 << 30, "535.1")]
+    monkeypatch.setattr(accelerator, "has_driver", lambda: True)
     monkeypatch.setattr(accelerator, "gpus", lambda: there)
     model = {**MODEL, "model": str(tiny_folder()), "gpus_per_worker": 1}
     leash = drive(make_spec(tmp_path, 1, models=[model]))

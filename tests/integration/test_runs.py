@@ -49,7 +49,7 @@ def test_a_slice_of_partiprompts_becomes_a_dataset(tmp_path):
 
 
 def test_a_ray_of_its_own_has_no_autoscaler(tmp_path):
-    job = make_job(tmp_path, CATS[:16], model="fake:pace=0.1")
+    job = make_job(tmp_path, CATS[:60], model="fake:pace=0.1")
     with job.start() as run:
         run.wait_until_painted(4)
         assert run.child.descendants("gcs_server")

@@ -46,7 +46,7 @@ class RayCluster:
         in their environment."""
         command = [RAY, "start", "--block", f"--address={self.address}", "--node-ip-address=127.0.0.1"]
         command += [f"--num-cpus={2 * gpus}", f"--num-gpus={gpus}", "--object-store-memory=134217728", SPARE]
-        with Child(command, self.folder, env={**self.environment, **environment}) as child:
+        with Child(command, self.folder, env={**self.environment, **pretended(gpus), **environment}) as child:
             child.wait_for_line("Ray runtime started", START_S, "stdout")
             yield RayNode(self, child)
 
@@ -75,6 +75,11 @@ class RayNode:
     def kill(self) -> None:
         """Pull the plug."""
         self.child.end()
+
+
+def pretended(gpus: int) -> dict[str, str]:
+    """The environment of a machine with so many GPUs that are not there: Ray wants them named."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(["-1"] * gpus)}
 
 
 @contextmanager
@@ -117,7 +122,7 @@ def ray_cluster(
     # The paths of sockets have 107 bytes at most, which pytest's folders are too long for.
     with tempfile.TemporaryDirectory(prefix="lm-ray-", dir="/tmp") as session:
         command.append(f"--temp-dir={session}")
-        with Child(command, folder, env={**environment, **(env or {})}) as child:
+        with Child(command, folder, env={**environment, **pretended(gpus), **(env or {})}) as child:
             child.wait_for_line("Ray runtime started", START_S, "stdout")
             metrics, url = f"http://127.0.0.1:{metrics_port}/metrics", f"http://127.0.0.1:{jobs_port}" if jobs else ""
             yield RayCluster(child, f"127.0.0.1:{port}", environment, folder, metrics, url, Path(session))

@@ -14,7 +14,7 @@ from actors.models.settings import ModelSettings
 from actors.models.tiny import tiny_folder
 from actors.warmup import blank_request
 from actors.worker import Worker
-from lanes import make_batch, make_order, make_recipe
+from lanes import make_batch, make_order, make_recipe, make_request
 from pipelines import save_depth, save_inpainting, save_upscaler
 
 NEEDS_COMPILER = pytest.mark.skipif(
@@ -55,6 +55,8 @@ def test_a_compiled_model_is_compiled_when_it_is_ready_and_draws_the_same(tmp_pa
 
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs  # the last batch is filled up
     assert [row["batch_size"] for row in found] == [2, 2, 2]
+    compiled._device.try_out(make_batch(make_request(), make_request(seed=2), make_request(seed=3)), 2)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs  # nor is a trial of another size compiled
     assert {row["recipe"] for row in found} == {'{"compile": "blocks"}'}
 
 

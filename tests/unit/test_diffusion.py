@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from actors.errors import InputError, OutOfMemory
+from actors.logs import LogFile
 from actors.metadata import read_metadata
-from actors.models.accelerator import DEVICE_LOST, best_dtype
+from actors.models.accelerator import DEVICE_LOST, best_dtype, take_share
 from actors.models.loading import load_model
 from actors.models.registry import find_card
 from actors.models.settings import ModelSettings
@@ -17,6 +18,7 @@ from actors.models.tiny import save_tiny, tiny_folder
 from actors.models.trust import weights_sha256
 from actors.worker import Worker
 from lanes import make_batch, make_order, make_recipe, make_request
+from memory_bucket import MemoryBucket
 from pipelines import copy_of_tiny, save_latent_consistency, save_with_safety_checker, save_xl
 
 PROMPTS = ["a red fox in the snow", "a lighthouse at night", "cat", "", "日本語 🦊"]
@@ -211,11 +213,27 @@ def test_a_device_that_is_lost_ends_the_process_instead_of_failing_every_later_i
 
     monkeypatch.setattr("os._exit", leave)
     hook = torch.nn.modules.module.register_module_forward_pre_hook(refuse)
+    bucket = MemoryBucket()
     try:
-        with pytest.raises(SystemExit, match=str(DEVICE_LOST)):
-            tiny.generate(make_batch(*REQUESTS))
+        with LogFile(bucket, "worker"):
+            with pytest.raises(SystemExit, match=str(DEVICE_LOST)):
+                tiny.generate(make_batch(*REQUESTS))
+            assert b"device-side assert" in bucket.get("logs/worker-0000.jsonl")  # before it could be put otherwise
     finally:
         hook.remove()
+
+
+@pytest.mark.parametrize(("share", "bound"), [(0.5, 0.475), (1.0, 1.0)])
+def test_a_worker_on_a_part_of_a_gpu_has_that_part_of_its_memory(monkeypatch, share, bound):
+    """Asked as torch wants it: its own check of the words runs, and what it would tell CUDA is seen."""
+    told = []
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *words: told.append(words), raising=False)
+
+    take_share(share)
+
+    assert told == [(bound, 0)]
 
 
 def test_a_gpu_is_warmed_up_with_one_image_at_the_models_own_size(tiny, monkeypatch):

@@ -1,6 +1,7 @@
 """Machines that are taken away, and machines that fail again and again. On simulated time."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,9 @@ from ray._private.state import GlobalState, state
 
 from actors.errors import InputError, Problem, RunError
 from actors.models.model import ModelInfo
+from jobs.catalog import Catalog
+from jobs.crew import Crew
+from jobs.dispatch import Dispatch
 from jobs.drain import draining
 from jobs.events import Broke, Ready
 from jobs.nodes import LEFT_OUT, STILLBORN
@@ -135,11 +139,16 @@ def test_a_model_that_nobody_can_load_ends_the_job(nodes):
     assert len(pool.started) <= 2 * nodes
 
 
-class OneGpuLess(PacedPool):
-    """The first three workers have good GPUs, and whoever comes after them the fourth, where they say what is wrong."""
+class SickGpu(PacedPool):
+    """One machine with four GPUs, of which the first is sick: whoever gets it says so in no time."""
+
+    GOOD = ("0001", "0002", "0003")
+
+    def _time_to_load(self, worker):
+        return 5.0 if worker.name in self.GOOD else 0.5
 
     def _loaded(self, worker):
-        worker.ready = not worker.gone and worker.name < "0003"
+        worker.ready = not worker.gone and worker.name in self.GOOD
         if worker.ready:
             return [Ready(worker.name, ModelInfo(model="paced"))]
         return [] if worker.gone else self._fail(worker)
@@ -148,20 +157,50 @@ class OneGpuLess(PacedPool):
         return [Broke(worker.name, None, InputError(Problem("LM1205", "CUDA error: device unavailable")))]
 
 
-class OneGpuDeadly(OneGpuLess):
-    """Where they die."""
+class DeadlyGpu(SickGpu):
+    """Or dies of it."""
 
     def _fail(self, worker):
         return self._die(worker.name)
 
 
-@pytest.mark.parametrize("kind", [OneGpuLess, OneGpuDeadly])
-def test_a_gpu_of_several_that_spoils_every_worker_gets_no_more(kind):
+@pytest.mark.parametrize("kind", [SickGpu, DeadlyGpu])
+def test_one_gpu_of_several_that_spoils_every_worker_gets_no_more(kind):
     pool = kind([1.0])
     _, leash = drive_paced(pool, plan_of(30), (4,))
-    assert len(pool.started) == 3 + STILLBORN
     assert sum("has 3 workers from now on" in text for text in leash.said) == 1
     assert not any("left out" in text for text in leash.said)
+    assert len(pool.started) < 20  # until the others had loaded, and three more
+    assert pool.seconds < 250  # 200 for three workers
+
+
+@pytest.mark.parametrize("kind", [SickGpu, DeadlyGpu])
+def test_where_all_gpus_are_sick_the_job_ends(kind, monkeypatch):
+    monkeypatch.setattr(kind, "GOOD", ())
+    pool = kind([1.0])
+    with pytest.raises((InputError, RunError), match=r"LM1205|LM1609"):
+        drive_paced(pool, plan_of(30), (4,))
+    assert len(pool.started) <= 4 + 2 * STILLBORN
+
+
+def test_a_machine_that_is_left_out_takes_no_worker_of_the_others_with_it():
+    pool = PacedPool([1.0], nodes=2, sick={"node1"})
+    _, leash = drive_paced(pool, plan_of(60), (4,))
+    assert any("machine node1 (node1) is left out" in text for text in leash.said)
+    assert {worker.node for worker in pool.workers.values()} == {"node0"}
+    assert len(pool.workers) == 4
+
+
+def test_less_is_asked_for_only_for_the_time_being():
+    plan = plan_of(30)
+    recipes = (SimpleNamespace(lane=0),)
+    crew = Crew(PacedPool([1.0]), Dispatch(plan, Catalog(plan.shards), 3), recipes, (4,), print)
+    assert (crew.do_with_less(0), crew.do_with_less(0)) == (3, 2)
+    crew.employ()
+    assert len(crew.seats) == 2
+    crew.ask_for_all()
+    crew.employ()
+    assert len(crew.seats) == 4
 
 
 def test_a_notice_is_read_as_ray_gives_it(monkeypatch):
