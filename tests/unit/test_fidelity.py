@@ -7,9 +7,9 @@ import pytest
 import safetensors.torch
 
 from actors.errors import InputError
+from actors.models import trust
 from actors.models.model import ModelInfo
 from actors.models.tiny import tiny_folder
-from actors.models.trust import weights_sha256
 from actors.storage.opening import open_bucket
 from builders import drive, make_spec, read_rows
 from jobs.fidelity import Fidelity
@@ -24,7 +24,7 @@ def change(folder):
     weights = {name: weight * 0.9 for name, weight in safetensors.torch.load_file(file).items()}
     before = file.read_bytes()
     safetensors.torch.save_file(weights, file)
-    weights_sha256.cache_clear()
+    trust._weights_sha256.cache_clear()
     return file, before
 
 
@@ -44,7 +44,7 @@ def test_a_job_goes_on_with_the_weights_that_it_began_with(tmp_path):
     assert refusal(drive(spec)) == (3, [("LM1307", "models[0]")])
     assert len(read_rows(spec)) == 4
     file.write_bytes(before)
-    weights_sha256.cache_clear()
+    trust._weights_sha256.cache_clear()
     assert drive(spec).ends[-1][0] == 0
     assert {key: row["sha256"] for key, row in read_rows(spec).items()} == {
         key: row["sha256"] for key, row in made.items()
