@@ -66,23 +66,22 @@ class BatchSizes:
             trial, _ = self._inputs.attach(Batch((_trial(request),), 1), None)
             if not trial.requests:
                 return OTHERWISE
-            steps = self._device.info.num_inference_steps
-            size = best_size(lambda number: self._seconds(Batch(trial.requests, number), steps))
+            size = best_size(lambda number: self._seconds(Batch(trial.requests, number)))
             remember(file, size, kind)
         took = monotonic() - began
         _log.info("batches of %d for %dx%d: tried out in %.1f s", size, request.width, request.height, took)
         return size
 
-    def _seconds(self, batch: Batch, steps: int) -> float:
-        return min(self._device.try_out(batch, steps) for _ in range(TRIALS))
+    def _seconds(self, batch: Batch) -> float:
+        return min(self._device.try_out(batch) for _ in range(TRIALS))
 
     def _kind(self, request: ImageRequest) -> str:
         """All that the fastest size depends on, as text."""
         info = self._device.info
         of_model = [info.model, info.weights_sha256, info.recipe, info.dtype, info.device, info.threads]
-        of_model.append(info.num_inference_steps)  # those of a row would be tried out one by one
         of_request = [request.width, request.height, request.chunks, request.guidance_scale > 1]
-        of_job = [self._settings.gpus_per_worker, self._settings.offload_text_encoders]
+        # Not the steps of the request: where a table has many numbers of them, each would be tried out.
+        of_job = [self._settings.gpus_per_worker, self._settings.offload_text_encoders, info.num_inference_steps]
         return json.dumps([*of_model, *of_job, *of_request])
 
 

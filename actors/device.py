@@ -83,8 +83,9 @@ class Device:
         with self._clock.measure("warm_up"):
             self._thread.submit(self._made, batch).result()
 
-    def try_out(self, batch: Batch, steps: int) -> float:
-        """Paint it for nobody: the seconds that such a batch would take in so many steps. Raises as the model does.
+    def try_out(self, batch: Batch) -> float:
+        """Paint it for nobody: the seconds that such a batch would take in the model's own number of steps. Raises as
+        the model does.
 
         Nothing is compiled for it: that takes a minute, and a model that has seen several sizes is compiled for all of
         them, and slower.
@@ -96,7 +97,8 @@ class Device:
                 seconds = self._made(batch).seconds
             if not seconds:
                 return time.monotonic() - began
-            return sum(seconds.values()) + seconds.get("denoise", 0.0) * (steps / _steps(batch) - 1)
+            times = self.info.num_inference_steps / batch.requests[0].num_inference_steps
+            return sum(seconds.values()) + seconds.get("denoise", 0.0) * (times - 1)
 
         with self._clock.measure("warm_up"):
             return self._thread.submit(paint).result()
@@ -171,10 +173,6 @@ class _Deadline:
 
     def _set(self) -> None:
         faulthandler.dump_traceback_later(self._seconds, exit=True, file=_STDERR)
-
-
-def _steps(batch: Batch) -> int:
-    return batch.requests[0].num_inference_steps
 
 
 def _size(batch: Batch) -> tuple[int, int, int]:

@@ -87,19 +87,16 @@ class LogFile(logging.Handler):
 
     def _put(self) -> None:
         with self._putting:
-            self._put_all()
-
-    def _put_all(self) -> None:
-        if not self._dirty:
-            return
-        self._dirty = False
-        lines = list(self._lines)
-        data = "".join(f"{line}\n" for line in lines).encode()
-        try:
-            self._bucket.put(f"logs/{self._role}-{self._number:04d}.jsonl", data)
-        except StorageError:
-            self._dirty = True
-            return
-        if len(data) > SEGMENT_BYTES:
-            del self._lines[: len(lines)]
-            self._number += 1
+            if not self._dirty:
+                return
+            self._dirty = False
+            lines = list(self._lines)
+            data = "".join(f"{line}\n" for line in lines).encode()
+            try:
+                self._bucket.put(f"logs/{self._role}-{self._number:04d}.jsonl", data)
+            except StorageError:
+                self._dirty = True
+                return
+            if len(data) > SEGMENT_BYTES:
+                del self._lines[: len(lines)]
+                self._number += 1

@@ -116,21 +116,15 @@ class Crew:
             self._benches[seat.lane].leave(worker, seat)
         return seat
 
-    def is_alone_in_this(self, worker: str) -> bool:
-        """A worker could not load its model: whether that may be the fault of its machine or GPU, since another one has
-        loaded it, or may yet."""
-        lane = self.seats[worker].lane
-        return self.works(lane) or self.may_work(lane, but=worker)
-
     def works(self, lane: int) -> bool:
         """Whether any worker of the lane has loaded its model, and is there."""
         return self._benches[lane].ready > 0
 
-    def may_work(self, lane: int, but: str = "") -> bool:
-        """Whether one is loading it that was asked for before any had failed: those that came after would be waited for
-        without end."""
-        loading = (seat for name, seat in self.seats.items() if name != but and seat.lane == lane and seat.node)
-        return any(not seat.ready and not seat.is_successor for seat in loading)
+    def may_work(self, lane: int) -> bool:
+        """Whether one has, or is loading it and was asked for before any had failed: those that came after would be
+        waited for without end."""
+        loading = (seat for seat in self.seats.values() if seat.lane == lane and seat.node and not seat.ready)
+        return self.works(lane) or not all(seat.is_successor for seat in loading)
 
     def has_failed(self, lane: int) -> None:
         """A worker of the lane came to its end before it had loaded its model."""

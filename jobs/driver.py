@@ -194,11 +194,12 @@ class Driver:
 
     def _broke(self, worker: str, shard: Shard | None, error: LightmillError) -> None:
         if shard is None:  # the model cannot be loaded, and will not be next time, unless it is this machine's fault
-            if not self._crew.is_alone_in_this(worker):
+            seat = self._crew.leave(worker)
+            if not self._crew.may_work(seat.lane):
                 raise error
             self._pool.end(worker)
             self._say(f"worker {worker} could not load its model: {error}")
-            self._failed(self._crew.leave(worker), error.problems[0].message)
+            self._failed(seat, error.problems[0].message)
             return
         if not self._crew.put_down(worker, shard):
             return  # it was made before, or is made by another one

@@ -83,6 +83,8 @@ class PacedPool:
         self.started: list[str] = []
         self.workers: dict[str, Paced] = {}
         self.given: Counter[int] = Counter()
+        self.begun: Counter[int] = Counter()
+        """How often each shard was handed out, and how often any worker began to make it."""
         self.busy: Counter[int] = Counter()
         """Seconds of devices, by lane."""
         self.watch: Callable[[], None] = lambda: None
@@ -171,6 +173,7 @@ class PacedPool:
     def _begin(self, worker: Paced) -> None:
         if worker.making is None and worker.queue:
             worker.making, worker.done = worker.queue.popleft(), 0
+            self.begun[worker.making.index] += 1
             self._at(self.seconds, lambda: self._next_batch(worker))
 
     def _next_batch(self, worker: Paced) -> list[Event]:

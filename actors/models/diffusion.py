@@ -62,7 +62,7 @@ class DiffusersModel:
         self._device = chosen(device, settings.gpus_per_worker or 0.0)
         if self._device.type == "cpu":
             keep_freed_memory()
-        hashed = ThreadPoolExecutor(1).submit(weights_sha256, facts.weights)  # while they are loaded: a GB takes 0.5 s
+        ThreadPoolExecutor(1).submit(weights_sha256, facts.weights)  # while they are loaded: a GB takes 0.5 s
         share = settings.gpus_per_worker or 1.0
         if self._device.type == "cuda":
             take_share(share)
@@ -87,7 +87,7 @@ class DiffusersModel:
         self._copies = Copies(self._device)
         self._tokenizer = getattr(self._pipeline, facts.tokenizer.name) if facts.tokenizer else None
         self._prompt_tokens = _prompt_tokens(facts, self._call.defaults)
-        self.info = self._describe(facts, threads, hashed.result())
+        self.info = self._describe(facts, threads)
 
     def counted(self, requests: Iterable[ImageRequest]) -> tuple[ImageRequest, ...]:
         if not self._call.reads_on:
@@ -195,7 +195,7 @@ class DiffusersModel:
         tokens = self._tokenizer(list(prompts), truncation=False, padding=False).input_ids
         return tuple(max(0, len(ids) - limit) for ids in tokens)
 
-    def _describe(self, facts: ModelFacts, threads: int, sha256: str) -> ModelInfo:
+    def _describe(self, facts: ModelFacts, threads: int) -> ModelInfo:
         defaults, guided = self._call.defaults, self._call.guidance
         noise = defaults.get("noise_level") if facts.noise_level is None else facts.noise_level
         steps = facts.num_inference_steps or defaults.get("num_inference_steps")
@@ -204,7 +204,7 @@ class DiffusersModel:
         return ModelInfo(
             model=facts.model,
             model_revision=facts.revision,
-            weights_sha256=sha256,
+            weights_sha256=weights_sha256(facts.weights),
             model_license=facts.license,
             model_tier=facts.tier,
             recipe=self._recipe,

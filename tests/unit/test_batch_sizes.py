@@ -13,7 +13,7 @@ from actors.clock import Clock
 from actors.device import Device
 from actors.errors import OutOfMemory, Problem
 from actors.metadata import read_metadata
-from actors.models.model import Images
+from actors.models.model import Images, ModelInfo
 from actors.models.settings import ModelSettings
 from actors.worker import Worker
 from lanes import make_batch, make_order, make_recipe, make_request
@@ -57,7 +57,7 @@ def test_a_slow_device_is_not_tried_out_for_hours(monkeypatch):
 class Compiled:
     """A model of which a batch takes a second each for texts and decoding, and two for its two steps."""
 
-    info, inside, seen = None, False, ()
+    info, inside, seen = ModelInfo(model="compiled", num_inference_steps=30), False, ()
 
     def warm_up(self): ...
 
@@ -78,7 +78,7 @@ def test_a_trial_of_few_steps_counts_them_for_all_and_compiles_nothing():
     device = Device(lambda: model, Clock(), 600.0)
     batch = make_batch(make_request(steps=2))
 
-    assert device.try_out(batch, 30) == 1 + 30 + 1
+    assert device.try_out(batch) == 1 + 30 + 1
     device.rehearse(batch)
     assert model.seen == (True, False)
 
