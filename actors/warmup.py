@@ -30,7 +30,7 @@ def warm_up(device: Device, sizes: BatchSizes) -> None:
         raise
     except Exception as error:
         message = f"{device.info.model} cannot be compiled on {device.info.device}: {error}"[:500]
-        help_ = "see that the machine has a C++ compiler, such as g++, or leave `compile` out"
+        help_ = "see that the machine has a compiler (gcc; on a CPU, g++), or leave `compile` out"
         raise InputError(Problem("LM1225", message, where="compile", help=help_)) from error
     _log.info("compiled and warmed up in %.1f s", time.monotonic() - began)
 

@@ -21,7 +21,7 @@ from actors.storage.folder import FolderBucket
 from benchmarks.memory import resident_mib
 from jobs.catalog import Catalog
 from jobs.commit import Committer
-from jobs.driver import Driver, Work
+from jobs.driver import Driver
 from jobs.events import Beaten, Event, Made, Ready
 from jobs.lanes import lane_recipes
 from jobs.manifest import Manifest
@@ -31,6 +31,7 @@ from jobs.pool import WorkerPool
 from jobs.promise import make_promise
 from jobs.spec import JobSpec
 from jobs.status import Progress
+from jobs.work import Work
 
 
 def drive_all(folder: Path, pool: WorkerPool, shards: int, workers: int) -> float:

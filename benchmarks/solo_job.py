@@ -48,6 +48,6 @@ def solo_job(task: Task, *, shard_size: int) -> Contender:
         with ThreadPoolExecutor(IN_HAND) as hands:
             list(hands.map(make, manifest.plan))
         ended = time.perf_counter()
-        return Outcome(task.images, ended - ready, ended - began, seconds, tuple(commits))
+        return Outcome(task.images, ended - ready, ended - began, seconds, tuple(sorted(commits)))
 
     return run

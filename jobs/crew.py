@@ -11,6 +11,7 @@ from actors.records import Beat, Shard, ShardOrder
 from jobs import tail
 from jobs.bench import Bench
 from jobs.dispatch import Dispatch
+from jobs.headcount import Headcount
 from jobs.pool import WorkerPool
 from jobs.seat import Making, Node, Seat
 from jobs.tail import Move
@@ -29,19 +30,14 @@ class Crew:
         pool: WorkerPool,
         dispatch: Dispatch,
         recipes: tuple[LaneRecipe, ...],
-        workers: tuple[int, ...],
+        headcount: Headcount,
         say: Callable[[str], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`workers`: how many each lane may have."""
         self._pool = pool
         self._dispatch = dispatch
         self._recipes = recipes
-        self._workers = workers
-        self._most = list(workers)
-        """As long as no GPU is given up."""
-        self._failing: set[int] = set()
-        """Lanes in which a worker has failed to load its model, and none has loaded it since."""
+        self._headcount = headcount
         self._say = say
         self._now = now
         self._benches = [Bench() for _ in recipes]
@@ -70,7 +66,6 @@ class Crew:
         """The worker has loaded its model."""
         seat = self.seats[worker]
         seat.ready = True
-        self._failing.discard(seat.lane)
         if not seat.retired:
             self._benches[seat.lane].loading -= 1
         self._file(worker)
@@ -116,28 +111,15 @@ class Crew:
             self._benches[seat.lane].leave(worker, seat)
         return seat
 
-    def works(self, lane: int) -> bool:
-        """Whether any worker of the lane has loaded its model, and is there."""
-        return self._benches[lane].ready > 0
+    def ready_in(self, lane: int) -> int:
+        """How many workers of the lane have loaded its model, and are there."""
+        return self._benches[lane].ready
 
     def may_work(self, lane: int) -> bool:
         """Whether one has, or is loading it and was asked for before any had failed: those that came after would be
         waited for without end."""
         loading = (seat for seat in self.seats.values() if seat.lane == lane and seat.node and not seat.ready)
-        return self.works(lane) or not all(seat.is_successor for seat in loading)
-
-    def has_failed(self, lane: int) -> None:
-        """A worker of the lane came to its end before it had loaded its model."""
-        self._failing.add(lane)
-
-    def do_with_less(self, lane: int) -> int:
-        """Ask for one worker less for the time being: how many the lane has at most from now on."""
-        self._most[lane] = max(self._benches[lane].ready, self._most[lane] - 1)
-        return self._most[lane]
-
-    def ask_for_all(self) -> None:
-        """There is a new machine, or the one that was at fault is left out."""
-        self._most = list(self._workers)
+        return self.ready_in(lane) > 0 or not all(seat.is_successor for seat in loading)
 
     def retire(self, node: Node) -> list[str]:
         """The machine gets no more shards: its workers, which are let go once they have finished what they can. The
@@ -183,13 +165,13 @@ class Crew:
         take turns, each as often as it has work left.
         """
         wanted = [
-            min(most - bench.seated, self._dispatch.waiting(lane) - bench.free)
-            for lane, (most, bench) in enumerate(zip(self._most, self._benches, strict=True))
+            min(self._headcount.most(lane) - bench.seated, self._dispatch.waiting(lane) - bench.free)
+            for lane, bench in enumerate(self._benches)
         ]
         while any(number > 0 for number in wanted):
             lane = max((lane for lane, number in enumerate(wanted) if number > 0), key=self._work_per_worker)
             wanted[lane] -= 1
-            seat = Seat(lane, is_successor=lane in self._failing)
+            seat = Seat(lane, is_successor=self._headcount.is_failing(lane))
             self.seats[self._pool.start(self._recipes[lane], self.left_out)] = seat
             self._benches[lane].join()
 

@@ -4,49 +4,28 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from actors.errors import InputError, LightmillError, RunError, Stopped, StorageError
 from actors.metadata import ShardHeader
-from actors.recipe import LaneRecipe
 from actors.records import Shard, ShardReport
-from jobs.catalog import Catalog
-from jobs.commit import Committer, DataMissing
+from jobs.commit import DataMissing
 from jobs.crew import Crew
 from jobs.dispatch import Dispatch, suspects_of
 from jobs.events import Beaten, Broke, Died, Event, Leaving, Made, Placed, Ready
-from jobs.fidelity import Fidelity
+from jobs.headcount import Headcount, hopeless
 from jobs.leash import Leash
-from jobs.nodes import LEFT_OUT, Nodes, stillborn
-from jobs.plan import Plan
+from jobs.nodes import LEFT_OUT, Nodes
 from jobs.pool import WorkerPool
-from jobs.retry import Rework
 from jobs.seat import Seat
 from jobs.status import Progress
+from jobs.work import Work
 
 _log = logging.getLogger(__name__)
 
 COMMITTERS = 4
 POLL_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What a driver drives: the promise, what exists of it, and the means to commit more."""
-
-    plan: Plan
-    recipes: tuple[LaneRecipe, ...]
-    workers: tuple[int, ...]
-    """How many workers each lane may have."""
-    catalog: Catalog
-    committer: Committer
-    max_attempts: int
-    fidelity: Fidelity = field(default_factory=Fidelity)
-    """What was made with which weights."""
-    rework: Mapping[int, Rework] | None = None
-    """Of `retry`: the images to be made again, by shard; the catalog then counts all others as committed."""
 
 
 class Driver:
@@ -65,7 +44,8 @@ class Driver:
         self._progress = progress
         self._leash = leash
         self._dispatch = Dispatch(work.plan, work.catalog, work.max_attempts, work.rework)
-        self._crew = Crew(pool, self._dispatch, work.recipes, work.workers, self._say, now)
+        self._headcount = Headcount(work.workers)
+        self._crew = Crew(pool, self._dispatch, work.recipes, self._headcount, self._say, now)
         self._now = now
         self._nodes = Nodes(now)
         self._crew.left_out = self._nodes.left_out.keys()
@@ -114,6 +94,7 @@ class Driver:
                 seat = self._crew.seats[worker]
                 self._work.fidelity.require(self._work.recipes[seat.lane], info)
                 self._crew.is_ready(worker)
+                self._headcount.loaded(seat.lane)
                 self._nodes.loaded(seat)
                 self._progress.running()
                 self._say(f"worker {worker} is ready: {info.model} on {info.device}")
@@ -129,7 +110,7 @@ class Driver:
 
     def _placed(self, worker: str, node: str, address: str) -> None:
         if not self._nodes.knows(node):
-            self._crew.ask_for_all()
+            self._headcount.restore()
         found = self._crew.seats[worker].node = self._nodes.find(node, address)
         if found.is_leaving or node in self._nodes.left_out:  # it was asked for before
             self._crew.retire(found)
@@ -239,20 +220,20 @@ class Driver:
         if seat.retired:
             return
         if not seat.ready:
-            self._crew.has_failed(seat.lane)
+            self._headcount.stillborn(seat.lane)
         if self._nodes.failed(seat) and seat.node:
             self._say(f"machine {seat.node} is left out: {LEFT_OUT} times in a row its workers failed: {reason}")
             self._progress.left_out = tuple(str(node) for node in self._nodes.left_out.values())
             self._crew.retire(seat.node)
-            self._crew.ask_for_all()
-        elif not seat.ready and self._nodes.stillborn(seat.lane):
+            self._headcount.excuse(seat.lane)
+        elif not seat.ready and self._headcount.is_hopeless(seat.lane, self._nodes.in_use):
             self._give_up_on_some(seat.lane, reason)
 
     def _give_up_on_some(self, lane: int, reason: str) -> None:
         """Workers of the lane fail to load its model again and again."""
         model = self._work.recipes[lane].model.model
-        if self._crew.works(lane):
-            most = self._crew.do_with_less(lane)
+        if ready := self._crew.ready_in(lane):
+            most = self._headcount.one_less(lane, ready)
             self._say(f"{model} has {most} workers from now on: those that came after them could not load it: {reason}")
         elif not self._crew.may_work(lane):
-            raise RunError(stillborn(model, reason))
+            raise RunError(hopeless(model, reason))

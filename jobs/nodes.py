@@ -1,15 +1,10 @@
 """Nodes: the machines as the driver knows them: who works where, and which machine fails again and again."""
 
-from collections import Counter
 from collections.abc import Callable
 
-from actors.errors import Problem
 from jobs.dispatch import STRIKES
 from jobs.seat import Node, Seat
 
-STILLBORN = 3
-"""Workers of a lane that fail in a row while they load their model, for each machine that has been tried, after which
-the job is given up, or goes on without them where others have loaded it."""
 LEFT_OUT = STRIKES + 2
 """Failures of one machine in a row, after which it gets no worker any more: with one less, an image that kills its
 workers may have been to blame, which does so once more where its prompt is encoded ahead of it."""
@@ -24,7 +19,6 @@ class Nodes:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._nodes: dict[str, Node] = {}
-        self._stillborn: Counter[int] = Counter()
         self.left_out: dict[str, Node] = {}
 
     def find(self, node: str, address: str = "") -> Node:
@@ -37,9 +31,13 @@ class Nodes:
 
     def loaded(self, seat: Seat) -> None:
         """A worker has loaded its model."""
-        self._stillborn[seat.lane] = 0
         if seat.node:
             seat.node.has_worked = True
+
+    @property
+    def in_use(self) -> int:
+        """How many have been tried and are not left out."""
+        return len(self._nodes) - len(self.left_out)
 
     def made(self, seat: Seat) -> None:
         """A worker has made a shard."""
@@ -58,24 +56,4 @@ class Nodes:
         if node.failures < LEFT_OUT or not others or node.id in self.left_out:
             return False
         self.left_out[node.id] = node
-        self._stillborn[seat.lane] = 0
         return True
-
-    def stillborn(self, lane: int) -> bool:
-        """A worker has not come to load its model: whether that has happened too often, after which it is counted
-        anew."""
-        self._stillborn[lane] += 1
-        if self._stillborn[lane] < STILLBORN * max(1, len(self._nodes) - len(self.left_out)):
-            return False
-        self._stillborn[lane] = 0
-        return True
-
-
-def stillborn(model: str, reason: str) -> Problem:
-    """What is said at the end of such a job."""
-    return Problem(
-        "LM1609",
-        f"worker after worker died while it loaded {model}",
-        value=reason,
-        help="see logs/ and the memory of the machine",
-    )

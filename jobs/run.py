@@ -22,7 +22,7 @@ from actors.storage.opening import FIRST_MEETING_SECONDS, open_bucket
 from jobs import dataset_card, index
 from jobs.catalog import Catalog
 from jobs.commit import Committer
-from jobs.driver import Driver, Work
+from jobs.driver import Driver
 from jobs.engine import Workers, ray_workers
 from jobs.fidelity import Fidelity
 from jobs.index import Totals
@@ -35,6 +35,7 @@ from jobs.promise import make_promise
 from jobs.retry import Rework, find_failures, in_vain, is_lasting
 from jobs.status import Progress
 from jobs.stop import StopWatch
+from jobs.work import Work
 
 Words = dict[str, Any]
 

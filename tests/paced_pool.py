@@ -16,10 +16,11 @@ from actors.models.model import ModelInfo
 from actors.records import Beat, Shard, ShardOrder, ShardReport
 from builders import QuietLeash
 from jobs.catalog import Catalog
-from jobs.driver import Driver, Work
+from jobs.driver import Driver
 from jobs.events import Beaten, Died, Event, Leaving, Made, Placed, Ready
 from jobs.plan import Plan
 from jobs.status import Progress
+from jobs.work import Work
 from memory_bucket import MemoryBucket
 
 LONGEST_WAIT = 0.25

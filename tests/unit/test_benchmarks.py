@@ -150,6 +150,7 @@ def test_the_page_says_what_was_measured():
 
 def test_a_job_without_ray_makes_and_commits_all(tmp_path):
     outcome = solo_job(Task(model="fake", images=10, width=16, height=16, batch=2), shard_size=4)(tmp_path)
-    assert [images for _, images in sorted(outcome.commits)] == [4, 4, 2]
+    assert sorted(images for _, images in outcome.commits) == [2, 4, 4]  # two are in hand: the short one may come first
+    assert all(rate > 0 for rate in outcome.windows)
     assert len(list((tmp_path / "out" / "metadata").glob("*.parquet"))) == 3
     assert sum(outcome.seconds.values()) == pytest.approx(outcome.wall, abs=0.5)

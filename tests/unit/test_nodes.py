@@ -15,7 +15,8 @@ from jobs.crew import Crew
 from jobs.dispatch import Dispatch
 from jobs.drain import draining
 from jobs.events import Broke, Ready
-from jobs.nodes import LEFT_OUT, STILLBORN
+from jobs.headcount import STILLBORN, Headcount
+from jobs.nodes import LEFT_OUT
 from jobs.plan import Plan
 from paced_pool import PacedPool, drive_paced
 
@@ -194,11 +195,12 @@ def test_a_machine_that_is_left_out_takes_no_worker_of_the_others_with_it():
 def test_less_is_asked_for_only_for_the_time_being():
     plan = plan_of(30)
     recipes = (SimpleNamespace(lane=0),)
-    crew = Crew(PacedPool([1.0]), Dispatch(plan, Catalog(plan.shards), 3), recipes, (4,), print)
-    assert (crew.do_with_less(0), crew.do_with_less(0)) == (3, 2)
+    headcount = Headcount((4,))
+    crew = Crew(PacedPool([1.0]), Dispatch(plan, Catalog(plan.shards), 3), recipes, headcount, print)
+    assert (headcount.one_less(0, ready=1), headcount.one_less(0, ready=1)) == (3, 2)
     crew.employ()
     assert len(crew.seats) == 2
-    crew.ask_for_all()
+    headcount.restore()
     crew.employ()
     assert len(crew.seats) == 4
 
