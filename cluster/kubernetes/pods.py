@@ -24,6 +24,11 @@ GPUS_TO_COME_SECONDS = 1800
 KEPT_SECONDS = 600
 """Of a cluster whose job is over: time to look at it."""
 SHARED_MEMORY = "1Gi"
+GPU = "nvidia.com/gpu"
+GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+"""The taint that keeps other work off machines with GPUs is named like the resource; only some clusters add this by
+themselves (https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#extendedresourcetoleration).
+"""
 USER = 1000
 """Of the image in docker/Dockerfile."""
 LABEL = "lightmill"
@@ -58,7 +63,8 @@ class Place(Settings):
 def refuse_local(spec: JobSpec) -> None:
     """Raise `InputError` with all that lies on this machine alone: a manifest brings nothing but the job file."""
     named = {"prompts": spec.prompts, "output": spec.output, "prompt_filter.block_list": spec.prompt_filter.block_list}
-    cards = {f"models[{number}].model": lane.model for number, lane in enumerate(spec.lanes)}
+    kind = "stages" if spec.stages else "models"
+    cards = {f"{kind}[{number}].model": lane.model for number, lane in enumerate(spec.lanes)}
     named |= {name: model for name, model in cards.items() if model.endswith(SUFFIXES)}
     local = {name: url for name, url in named.items() if url and is_here(url)}
     if local:
@@ -134,13 +140,14 @@ def pod(name: str, place: Place, container: str, more: Object, resources: Object
         },
         "containers": [one],
         "volumes": volumes,
+        **({"tolerations": [GPU_TOLERATION]} if GPU in resources["limits"] else {}),
     }
     return {"metadata": {"labels": {LABEL: name}}, "spec": within}
 
 
 def resources(gpus: int) -> Object:
     """Of a container with so many GPUs."""
-    limits = {"memory": "32Gi", "nvidia.com/gpu": gpus} if gpus else {"memory": "8Gi"}
+    limits = {"memory": "32Gi", GPU: gpus} if gpus else {"memory": "8Gi"}
     return {"requests": {"cpu": "4" if gpus else "2", "memory": limits["memory"]}, "limits": limits}
 
 

@@ -81,7 +81,9 @@ def test_a_cronjob(job):
 
 def test_a_cronjob_that_submits_needs_no_gpu(job):
     _, (_, runs) = rendered(job, "cronjob", "--address", "http://lightmill-head-svc:8265")
-    (container,) = next(templates(runs))["spec"]["containers"]
+    pod = next(templates(runs))["spec"]
+    assert "tolerations" not in pod
+    (container,) = pod["containers"]
     assert "nvidia.com/gpu" not in container["resources"]["limits"]
     assert container["args"][-2:] == ["--address", "http://lightmill-head-svc:8265"]
 
@@ -100,6 +102,14 @@ def test_a_cluster_of_kuberay(job, to):
     assert (workers["minReplicas"], workers["maxReplicas"]) == (0, 8)
     assert workers["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert (RayJob if to == "rayjob" else RayCronJob).model_validate({k: v for k, v in runs.items() if k != "metadata"})
+
+
+@pytest.mark.parametrize("to", ["cronjob", "rayjob", "raycronjob"])
+def test_machines_that_are_kept_for_gpu_work_take_it(job, to):
+    _, (_, runs) = rendered(job, to)
+    tolerated = [template["spec"].get("tolerations") for template in templates(runs)]
+    taint = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    assert [found for found in tolerated if found] == [[taint]]  # the head and whoever submits stay away from them
 
 
 @pytest.mark.parametrize("to", ["cronjob", "rayjob", "raycronjob"])
@@ -232,6 +242,14 @@ def test_one_run_that_cannot_be_rendered(tmp_path, changes, flags, status, code)
     path.write_text(json.dumps({**SPEC, "output": "s3://datasets/cats", **changes}))
     said = lightmill(*SUBMIT, path, *flags)
     assert (said.status, said.codes) == (status, [code])
+
+
+def test_a_card_of_a_stage_is_named_as_the_job_names_it(tmp_path):
+    path = tmp_path / "job.yaml"
+    spec = {name: value for name, value in SPEC.items() if name != "models"}
+    stages = [{"model": "fake"}, {"model": "mine.yaml", "strength": 0.5}]
+    path.write_text(json.dumps({**spec, "output": "s3://datasets/cats", "stages": stages}))
+    assert "stages[1].model is on this machine" in lightmill(*SUBMIT, path).err
 
 
 def test_an_unknown_field_of_kuberay_is_a_mistake():
