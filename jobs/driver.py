@@ -220,7 +220,7 @@ class Driver:
         if seat.retired:
             return
         if not seat.ready:
-            self._headcount.stillborn(seat.lane)
+            self._headcount.failed(seat.lane)
         if self._nodes.failed(seat) and seat.node:
             self._say(f"machine {seat.node} is left out: {LEFT_OUT} times in a row its workers failed: {reason}")
             self._progress.left_out = tuple(str(node) for node in self._nodes.left_out.values())

@@ -4,9 +4,9 @@ from collections import Counter
 
 from actors.errors import Problem
 
-STILLBORN = 3
-"""Workers of a lane that fail in a row while they load their model, for each machine that has been tried, after which
-the job is given up, or goes on without them where others have loaded it."""
+FAILURES = 3
+"""Of workers of a lane that load their model, in a row, for each machine that has been tried: after so many the job is
+given up, or goes on without them where others have loaded it."""
 
 
 class Headcount:
@@ -16,8 +16,8 @@ class Headcount:
         """`workers`: how many each lane has been promised."""
         self._workers = workers
         self._most = list(workers)
-        self._stillborn: Counter[int] = Counter()
-        """Workers that have failed since one has loaded the model, or since this was acted upon."""
+        self._failures: Counter[int] = Counter()
+        """In a row: since a worker has loaded the model, or since something was done about them."""
         self._failing: set[int] = set()
         """Lanes in which one has failed, and none has loaded the model since."""
 
@@ -31,29 +31,27 @@ class Headcount:
 
     def loaded(self, lane: int) -> None:
         """A worker has loaded the model."""
-        self._stillborn[lane] = 0
+        self._failures[lane] = 0
         self._failing.discard(lane)
 
-    def stillborn(self, lane: int) -> None:
+    def failed(self, lane: int) -> None:
         """A worker came to its end before it had loaded the model."""
-        self._stillborn[lane] += 1
+        self._failures[lane] += 1
         self._failing.add(lane)
 
     def is_hopeless(self, lane: int, machines: int) -> bool:
-        """Whether that has happened too often on as many machines, after which it is counted anew."""
-        if self._stillborn[lane] < STILLBORN * max(1, machines):
-            return False
-        self._stillborn[lane] = 0
-        return True
+        """Whether that has happened too often, in a row, on as many machines."""
+        return self._failures[lane] >= FAILURES * max(1, machines)
 
     def one_less(self, lane: int, ready: int) -> int:
         """Do with one worker less for the time being, but not with less than are ready: with how many."""
+        self._failures[lane] = 0
         self._most[lane] = max(ready, self._most[lane] - 1)
         return self._most[lane]
 
     def excuse(self, lane: int) -> None:
         """The machine was to blame, and is left out."""
-        self._stillborn[lane] = 0
+        self._failures[lane] = 0
         self.restore()
 
     def restore(self) -> None:

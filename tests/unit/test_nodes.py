@@ -15,7 +15,7 @@ from jobs.crew import Crew
 from jobs.dispatch import Dispatch
 from jobs.drain import draining
 from jobs.events import Broke, Ready
-from jobs.headcount import STILLBORN, Headcount
+from jobs.headcount import FAILURES, Headcount
 from jobs.nodes import LEFT_OUT
 from jobs.plan import Plan
 from paced_pool import PacedPool, drive_paced
@@ -112,7 +112,7 @@ def test_where_nobody_can_load_the_model_the_job_is_given_up(nodes):
     with pytest.raises(RunError, match="LM1609"):
         drive_paced(pool, plan_of(30), (nodes,))
     assert pool.given.total() == 0
-    assert len(pool.started) <= STILLBORN * nodes + nodes
+    assert len(pool.started) <= FAILURES * nodes + nodes
 
 
 class Unable(PacedPool):
@@ -181,7 +181,7 @@ def test_where_all_gpus_are_sick_the_job_ends(kind, monkeypatch):
     pool = kind([1.0])
     with pytest.raises((InputError, RunError), match=r"LM1205|LM1609"):
         drive_paced(pool, plan_of(30), (4,))
-    assert len(pool.started) <= 4 + 2 * STILLBORN
+    assert len(pool.started) <= 4 + 2 * FAILURES
 
 
 def test_a_machine_that_is_left_out_takes_no_worker_of_the_others_with_it():
