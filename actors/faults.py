@@ -65,6 +65,7 @@ class Document:
         if detail["type"] in ("model_type", "dict_type"):
             return f"{name} must be a map"
         rest = SUBJECT.sub(lambda match: "be " if match[1] else "", said).partition(", unable")[0]
+        rest = rest.replace("be a valid tuple", "be a list")  # YAML has no tuples
         return f"{name} must {rest}"
 
     def _action(self, loc: Loc) -> str:

@@ -105,8 +105,9 @@ def summary(end: Mapping[str, Any]) -> str:
     """What the run came to: images, images per second, and where the workers' time went."""
     lines = [end["message"]]
     if totals := end.get("totals"):
+        ok = count(totals["ok"], "image")
         lines.append(
-            f"  in all      {totals['ok']:,} images ok, {totals['failed']:,} failed, {totals['filtered']:,} filtered; "
+            f"  in all      {ok} ok, {totals['failed']:,} failed, {totals['filtered']:,} filtered; "
             f"{count(totals['data_files'], 'file')}, {size(totals['data_bytes'])}"
         )
         if errors := totals["errors"]:

@@ -93,9 +93,8 @@ def _read(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     except yaml.YAMLError as error:
         raise InputError(_not_yaml(path, error)) from None
     if not isinstance(document, dict):
-        raise InputError(
-            Problem("LM1100", "the job file is not a mapping", where=str(path), help="write lines like `seed: 7`")
-        )
+        action = "write lines like `seed: 7`; a table of prompts is named by `--prompts`"
+        raise InputError(Problem("LM1100", "the job file is not a mapping", where=str(path), help=action))
     folder = path.absolute().parent
     document = _relative_to(folder, document)
     for lanes in LANES:

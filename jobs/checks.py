@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from actors.errors import InputError, Problem
+from actors.models.facts import ModelFacts
 from actors.tables.carried import rows
 from actors.tables.columns import unused_parameters, use_columns
 from actors.tables.prompt_filter import PromptFilter
@@ -27,9 +28,14 @@ NAMED_IDS = 5
 
 
 def check_rows(
-    source: TableSource, spec: JobSpec, mode: CheckMode = "auto", blocked: Sequence[str] = ()
+    source: TableSource,
+    spec: JobSpec,
+    mode: CheckMode = "auto",
+    blocked: Sequence[str] = (),
+    facts: Sequence[ModelFacts] = (),
 ) -> CheckReport:
-    """Read rows as the workers will, and tell what becomes of them. Changes nothing.
+    """Read rows as the workers will, and tell what becomes of them. Changes nothing. Of the models with `facts`, tokens
+    are counted.
 
     Raises `InputError` where the table lacks a column that the job names, or cannot be read.
     """
@@ -39,7 +45,7 @@ def check_rows(
         raise InputError(*(replace(problem, where=source.identity.uri) for problem in error.problems)) from error
     chosen: Checked = ("all" if source.rows <= CHECKED_WHOLE else "sample") if mode == "auto" else mode
     has_ids = chosen == "all" and use.id is not None
-    tally = RowTally(_token_counters(spec) if chosen != "none" else (), has_ids=has_ids)
+    tally = RowTally(_token_counters(spec, facts) if chosen != "none" else (), has_ids=has_ids)
     if chosen != "none":
         for batch in _batches(source, spec, chosen, PromptFilter(spec.prompt_filter, blocked)):
             tally.add(batch)
@@ -107,6 +113,7 @@ def _repeated(source: TableSource, spec: JobSpec, suspects: frozenset[int]) -> d
     return dict(list(twice.items())[:NAMED_IDS])
 
 
-def _token_counters(spec: JobSpec) -> tuple[TokenCounter, ...]:
-    models = dict.fromkeys(model.model for model in spec.lanes if model.prompt_encoding == "plain")
-    return tuple(counter for model in models if (counter := open_token_counter(model)))
+def _token_counters(spec: JobSpec, facts: Sequence[ModelFacts]) -> tuple[TokenCounter, ...]:
+    plain = {settings.model for settings in spec.lanes if settings.prompt_encoding == "plain"}
+    known = {one.model: one for one in facts if one.model in plain}
+    return tuple(counter for one in known.values() if (counter := open_token_counter(one)))

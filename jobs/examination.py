@@ -37,6 +37,8 @@ def examine(
     check: CheckMode,
     look: Callable[[ModelSettings], ModelFacts] | None,
     known: Sequence[Problem] = (),
+    *,
+    count_tokens: bool = False,
 ) -> Examination:
     """Look at the table, and with `look` at each model. `known` is what the job is refused for already.
 
@@ -47,7 +49,7 @@ def examine(
     try:
         source = open_source(spec.prompts, spec.storage)
         blocked = read_block_list(spec.prompt_filter, spec.storage)
-        report = check_rows(source, spec, check, blocked)
+        report = check_rows(source, spec, check, blocked, facts if count_tokens else ())
     except InputError as error:
         raise InputError(*problems, *error.problems) from error
     try:

@@ -41,6 +41,8 @@ class LaneForecast:
     num_inference_steps: int | None
     """None: what the pipeline's class has as its default."""
     guidance_scale: float | None
+    shortcuts: Mapping[str, Any]
+    """Those that are taken, as the job says them."""
     negative_prompt: str
     license: str
     tier: str
@@ -81,7 +83,7 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
 
     Raises `InputError` where there is nothing to forecast, and `StorageError` where the output cannot be read.
     """
-    examined = examine(spec, check, _look)
+    examined = examine(spec, check, _look, count_tokens=True)
     source = examined.source
     committed, others = _look_at_output(spec, source.identity, examined.blocked)
     lanes = 1 if "model" in spec.overrides else len(spec.lanes)
@@ -101,6 +103,7 @@ def forecast(spec: JobSpec, check: CheckMode) -> Forecast:
                 height=known.height,
                 num_inference_steps=known.num_inference_steps,
                 guidance_scale=known.guidance_scale,
+                shortcuts=known.shortcuts.model_dump(mode="json", exclude_none=True),
                 negative_prompt=known.negative_prompt,
                 license=known.license,
                 tier=known.tier,

@@ -1,7 +1,6 @@
 """Lanes: what each model's workers are told, and how many workers it gets."""
 
-import os
-
+from actors.machine import processors
 from actors.models.card import ModelCard
 from actors.models.revisions import pinned, pinned_card
 from actors.models.settings import ModelSettings
@@ -13,10 +12,12 @@ MOST_THREADS = 8
 """More threads than this make one image slower, not faster: its tensors are small."""
 
 
-def default_threads(settings: ModelSettings) -> int:
-    """CPU threads of a worker, where the job does not say. Chosen once and kept in the manifest, since the bytes of a
-    picture made on a CPU depend on it."""
-    return settings.threads or min(os.cpu_count() or 1, MOST_THREADS)
+def default_threads(spec: JobSpec, *, alone: bool) -> tuple[int, ...]:
+    """CPU threads of each lane's workers: chosen once and kept in the manifest, since the bytes of a picture made on a
+    CPU depend on them. `alone`: all workers are on this machine, and share its processors; two that have all of them
+    at once took 4 times as long as one."""
+    share = processors() // most_workers(spec) if alone else processors()
+    return tuple(settings.threads or min(max(share, 1), MOST_THREADS) for settings in spec.lanes)
 
 
 def most_workers(spec: JobSpec) -> int:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from actors import crash
-from actors.errors import InputError, PreconditionFailed, Problem
+from actors.errors import InputError, PreconditionFailed, Problem, RunError
 from actors.models.facts import ModelFacts, describe_model, locate_model
 from actors.models.revisions import Commits, look_up, pinned
 from actors.models.settings import ModelSettings
@@ -18,9 +18,10 @@ from actors.tables.rewrite import rewrite
 from actors.tables.routes import route
 from actors.tables.source import TableSource, source_version
 from actors.tables.table import PromptTable, TableIdentity
+from jobs.catalog import list_committed
 from jobs.examination import examine
 from jobs.lanes import default_threads
-from jobs.manifest import Cards, Manifest, cards_of, fingerprint, promise
+from jobs.manifest import KEY, Cards, Manifest, cards_of, fingerprint, promise
 from jobs.order import RunOrder
 from jobs.plan import Plan
 
@@ -77,7 +78,7 @@ class Promise:
             blocked=self.blocked,
             cards=tuple(self.cards),
             lane_rows=lane_rows,
-            threads=tuple(default_threads(settings) for settings in spec.lanes),
+            threads=default_threads(spec, alone=self.order.address is None),
             commits=dict(self.commits),
             rows=table.rows,
             images=plan.images,
@@ -128,6 +129,21 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
     if store != "strong":
         say(str(_without_preconditions(bucket.url, store)))
     return Promise(order, None, examined.source, examined.blocked, store, say, cards_of(order.spec), commits)
+
+
+def withdraw(manifest: Manifest, bucket: Bucket, fence: Fence) -> None:
+    """Take back what this run has promised and cannot begin, or a job that is mended would be another one. Of an output
+    that holds a commit, it stays. Raises what `fence` does."""
+    if next(list_committed(bucket), None):
+        return
+    fence()
+    bucket.delete(KEY)
+    try:
+        fence()
+    except RunError:  # frozen right before: whoever has taken over is held to it
+        if Manifest.load(bucket) is None:
+            manifest.write(bucket, lambda: None)
+        raise
 
 
 def _commits(order: RunOrder) -> tuple[Commits, tuple[Problem, ...]]:

@@ -25,6 +25,7 @@ from jobs.lookup import Lookup, unknown
 from jobs.manifest import Manifest
 from jobs.order import ReproduceOrder
 from jobs.promise import Say, library_versions
+from jobs.retry import IN_VAIN, is_lasting
 
 Row = Mapping[str, Any]
 UNRECORDED = ("torch", "transformers")
@@ -196,7 +197,7 @@ def _no_image(row: Row) -> Problem:
         "LM1822",
         f"{row['key']} has no image to compare with: it is {row['status']}, {row['error_code']}: {row['error']}",
         value=str(row["id"]),
-        help="`lightmill retry OUT` makes failed images again",
+        help=IN_VAIN if is_lasting(row["error_code"] or "") else "`lightmill retry OUT` makes failed images again",
     )
 
 

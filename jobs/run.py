@@ -1,5 +1,6 @@
 """Run: one driver's way from the order to the exit status."""
 
+import contextlib
 import time
 import traceback
 from collections.abc import Mapping
@@ -31,8 +32,8 @@ from jobs.lease import Lease
 from jobs.leash import Leash
 from jobs.manifest import Manifest
 from jobs.order import RunOrder
-from jobs.promise import make_promise
-from jobs.retry import Rework, find_failures, in_vain, is_lasting
+from jobs.promise import make_promise, withdraw
+from jobs.retry import IN_VAIN, Rework, find_failures, in_vain, is_lasting
 from jobs.status import Progress
 from jobs.stop import StopWatch
 from jobs.work import Work
@@ -92,11 +93,18 @@ class _Run:
             LogFile(self._bucket, "driver"),
             StopWatch(self._bucket, lease.token, self._leash),
         ):
+            is_new = not promise.kept and Manifest.load(self._bucket) is None
             manifest = promise.keep(self._bucket, lease.require)
-            if self._order.purpose == "run":
-                catalog = Catalog.read(self._bucket, manifest.shards)
+            if self._order.purpose == "retry":
+                return self._retry(manifest, lease)
+            catalog = Catalog.read(self._bucket, manifest.shards)
+            try:
                 return self._make(manifest, lease, catalog, manifest.plan.images_of(catalog))
-            return self._retry(manifest, lease)
+            except InputError:
+                if is_new and not lease.is_in_doubt:
+                    with contextlib.suppress(LightmillError):  # the refusal is what is to be heard of
+                        withdraw(manifest, self._bucket, lease.require)
+                raise
 
     def _retry(self, manifest: Manifest, lease: Lease) -> Words:
         failures = find_failures(self._bucket, self._order.only)
@@ -218,10 +226,9 @@ def _unfinished(error: LightmillError) -> str:
 
 def _too_many(url: str, totals: Totals, allowed: float) -> Problem:
     again = f"see error_code in the metadata; `lightmill retry {url}` makes the failed ones again"
-    in_vain = "the rows of the table are at fault: put them, mended, into a table and an output of their own"
     return Problem(
         "LM1611",
         f"{totals.failed:,} of {totals.images:,} images failed ({totals.failed_share:.1%}), {allowed:.1%} are allowed",
         where=url,
-        help=in_vain if all(is_lasting(code) for code in totals.errors if code != ORPHANED) else again,
+        help=IN_VAIN if all(is_lasting(code) for code in totals.errors if code != ORPHANED) else again,
     )

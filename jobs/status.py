@@ -114,6 +114,7 @@ class Progress:
         self._writing: Future[object] | None = None
         self._written = 0.0
         self._told = 0.0
+        self._is_over = False
         self.state: State = "starting"
         self.message = ""
         self.left_out: tuple[str, ...] = ()
@@ -204,6 +205,7 @@ class Progress:
 
     def close(self) -> None:
         """Write the last word."""
+        self._is_over = True
         self._writer.shutdown(wait=True)
         self._write(self.status())
 
@@ -216,6 +218,11 @@ class Progress:
             _log.warning("the heartbeat was not written: %s", error)
 
     def _rate(self, done: int) -> float:
+        """Since the first worker was ready, or in the last minute; of a run that is over, in all of it."""
+        if self._is_over:
+            return float(self.made()["rate"])
+        if self._ready is None:
+            return 0.0
         now = time.monotonic()
         self._history.append((now, done))
         while now - self._history[0][0] > WINDOW_SECONDS:

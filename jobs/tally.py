@@ -56,8 +56,9 @@ class RowTally:
         """Count some rows."""
         for row in batch:
             self._add(row)
+        made = [row for row in batch if row.is_made]
         for counter in self._tokens:
-            self._count_tokens(counter, batch)
+            made = self._count_tokens(counter, made)
 
     def repeated_ids(self) -> frozenset[int]:
         """Hashes that more than one id has: almost surely equal ids."""
@@ -121,14 +122,16 @@ class RowTally:
             where = f"{row.place}:{problem.where}" if problem.where else row.place
             self._first[problem.code] = replace(problem, where=where, value=clip(problem.value))
 
-    def _count_tokens(self, counter: TokenCounter, batch: Sequence[ReadRow]) -> None:
-        rows = [row for row in batch if row.is_made and not counter.surely_fits(row.prompt.text)]
-        if not rows:
-            return
-        for row, tokens in zip(rows, counter.count([row.prompt.text for row in rows]), strict=True):
-            if tokens > counter.limit:
-                self._longest = max(self._longest, tokens)
-                self._note(row, _over_limit(row.prompt, counter.limit))
+    def _count_tokens(self, counter: TokenCounter, batch: Sequence[ReadRow]) -> list[ReadRow]:
+        """Those that are read to their end: a row is noted once, for the first model that cuts it off."""
+        unsure = [row for row in batch if not counter.surely_fits(row.prompt.text)]
+        tokens = counter.count([row.prompt.text for row in unsure])
+        over = [(row, number) for row, number in zip(unsure, tokens, strict=True) if number > counter.limit]
+        for row, number in over:
+            self._longest = max(self._longest, number)
+            self._note(row, _over_limit(row.prompt, counter.limit))
+        noted = {row.place for row, _ in over}
+        return [row for row in batch if row.place not in noted]
 
     def _summary(self, code: str) -> Problem:
         count, first = self._counts[code], self._first[code]

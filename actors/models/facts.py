@@ -4,7 +4,7 @@ The laptop plans with these facts, and a worker starts from the same ones, so bo
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from actors.errors import InputError, Problem
@@ -17,7 +17,7 @@ from actors.models.kinds import Task
 from actors.models.offers import refuse_shortcuts
 from actors.models.prompt_encodings import refuse_weights
 from actors.models.registry import FindCard, find_card
-from actors.models.settings import ModelSettings
+from actors.models.settings import ModelSettings, ShortcutSettings
 from actors.models.tasks import UPSCALE, class_for, own_task, refuse_idle
 from actors.models.trust import refuse_pickles
 from actors.models.weights import TEXTS_ALONE, arrive, with_card
@@ -57,6 +57,7 @@ class ModelFacts:
     strength: float | None = None
     """None: the default of the pipeline's class; so is `noise_level`."""
     noise_level: int | None = None
+    shortcuts: ShortcutSettings = field(default_factory=ShortcutSettings)
     tokenizer: Path | None = None
     """Folder of the tokenizer of which the text encoder reads most."""
     prompt_tokens: int | None = None
@@ -214,7 +215,7 @@ def _found_in(facts: ModelFacts, words: ModelSettings) -> ModelFacts:
 
 def _as_set(facts: ModelFacts, settings: ModelSettings) -> ModelFacts:
     """The facts, with what the job says in place of the model's own defaults."""
-    refuse_idle(settings, facts.task)
+    refuse_idle(settings, facts.task, facts.pipeline)
     refuse_weights(settings, facts.pipeline, with_card(settings, facts.card).clip_skip)
     refuse_shortcuts(settings, class_for(settings.model, facts.pipeline, facts.task))
     guidance, negative = settings.guidance_scale, settings.negative_prompt
@@ -227,4 +228,5 @@ def _as_set(facts: ModelFacts, settings: ModelSettings) -> ModelFacts:
         negative_prompt=facts.negative_prompt if negative is None else negative,
         strength=settings.strength,
         noise_level=settings.noise_level,
+        shortcuts=settings.shortcuts,
     )

@@ -43,7 +43,7 @@ def _problems(settings: ModelSettings, pipeline: str | None) -> Iterator[Problem
         others = [name for name, kinds in CACHES.items() if kind in kinds]
         help_ = f"use {' or '.join(others)}" if others else "leave it out"
         yield refused("cache", cache.kind, f"{settings.model} ({kind}) has no cache of this kind", help_)
-    if cache and cache.kind == "first_block" and settings.batch_size != 1:
+    elif cache and cache.kind == "first_block" and settings.batch_size != 1:
         message = "what it leaves out is decided for a batch as a whole: a picture would depend on its neighbours"
         yield refused(
             "cache", cache.kind, message, "use `taylorseer`, which leaves out the same always; or batch_size: 1"
@@ -54,6 +54,9 @@ def _problems(settings: ModelSettings, pipeline: str | None) -> Iterator[Problem
     if cache and interval:
         message = "steps without guidance have no use for what a cache kept of steps with it"
         yield refused("guidance_interval", str(list(interval)), message, "choose this or the cache")
+    if settings.compile and pipeline is None:
+        message = f"{settings.model} has nothing to compile"
+        yield Problem("LM1225", message, where="compile", value="true", help="leave it out")
     yield from _problems_of_quantization(settings, kind)
     if settings.offload_text_encoders:
         yield from _problems_of_offloading(settings, pipeline)

@@ -68,7 +68,7 @@ def class_for(model: str, pipeline: str | None, task: Task) -> str | None:
 
     Raises `InputError` (LM1206) where there is none.
     """
-    classes: dict[Task, str | None] = {own_task(pipeline): pipeline, **_SIBLINGS.get(pipeline or "", {})}
+    classes = _classes(pipeline)
     if task in classes:
         return classes[task]
     raise InputError(
@@ -106,13 +106,19 @@ def refuse_as_later(model: str, task: Task) -> None:
         )
 
 
-def refuse_idle(settings: ModelSettings, task: Task) -> None:
+def refuse_idle(settings: ModelSettings, task: Task, pipeline: str | None) -> None:
     """Raise `InputError` (LM1210) where the job sets what means nothing to the task."""
     idle = [name for name, tasks in MOVED_BY.items() if getattr(settings, name) is not None and task not in tasks]
     if idle:
         message = f"{' and '.join(idle)} of {settings.model} would change nothing: it does {task}"
-        tasks = " or ".join(task for name in idle for task in MOVED_BY[name])
-        raise InputError(Problem("LM1210", message, help=f"leave it out, or say `task:`, such as {tasks}"))
+        able = dict.fromkeys(other for name in idle for other in MOVED_BY[name] if other in _classes(pipeline))
+        others = f", or say `task:`, such as {' or '.join(able)}" if able else ""
+        raise InputError(Problem("LM1210", message, help=f"leave it out{others}"))
+
+
+def _classes(pipeline: str | None) -> dict[Task, str | None]:
+    """What does each task with the parts of such a pipeline."""
+    return {own_task(pipeline): pipeline, **_SIBLINGS.get(pipeline or "", {})}
 
 
 def refuse_idle_columns(task: Task, overrides: Iterable[Override]) -> None:

@@ -1,11 +1,13 @@
 """Tokens of a prompt, counted as a model's text encoder will, where its tokenizer is at hand."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
-from actors.models.folder import widest_tokenizer
+from actors.models.facts import ModelFacts
+from actors.models.folder import missing_vocabulary
 
 
 class Tokenizer(Protocol):
@@ -17,12 +19,14 @@ class Tokenizer(Protocol):
 class TokenCounter:
     """One model's tokenizer. `limit` is what its text encoder sees of a prompt, its two marks included."""
 
-    def __init__(self, tokenizer: Tokenizer, limit: int) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder = folder
         self.limit = limit
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, with the marks of beginning and end."""
+        if not texts:
+            return []
         tokens = self._tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
         return [len(one) for one in tokens]
 
@@ -30,12 +34,17 @@ class TokenCounter:
         """Whether the text is too short to exceed the limit: a token of ASCII is at least a character."""
         return len(text) <= self.limit - 2 and text.isascii()
 
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        """Opened for the first text that may be too long: transformers takes seconds to import."""
+        from transformers import AutoTokenizer
 
-def open_token_counter(model: str) -> TokenCounter | None:
-    """The tokenizer of a local diffusers folder; None for other models, and where transformers is not installed."""
-    folder, limit = widest_tokenizer(Path(model).expanduser())
-    if limit is None or find_spec("transformers") is None:
+        return cast("Tokenizer", AutoTokenizer.from_pretrained(str(self._folder), local_files_only=True))
+
+
+def open_token_counter(facts: ModelFacts) -> TokenCounter | None:
+    """Of a model whose vocabulary is on this machine; None for others, and where transformers is not installed."""
+    folder = facts.vocabulary or facts.tokenizer
+    if folder is None or facts.prompt_tokens is None or missing_vocabulary(folder) or find_spec("transformers") is None:
         return None
-    from transformers import AutoTokenizer
-
-    return TokenCounter(AutoTokenizer.from_pretrained(str(folder), local_files_only=True), limit)
+    return TokenCounter(folder, facts.prompt_tokens)

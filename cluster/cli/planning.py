@@ -1,7 +1,7 @@
 """`lightmill plan`: what a job would come to, and everything wrong with it, before a GPU is paid for."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -50,6 +50,8 @@ def _facts(found: "Forecast", spec: "JobSpec") -> Iterator[tuple[str, str]]:
         place = "model" if lane.stage is None else f"stage {lane.stage}"
         yield place, f"{lane.model}, {task}{_parameters(lane)}: {rows}"
         yield "licence", f"{lane.license}; tier {lane.tier}"
+        if lane.shortcuts:
+            yield "shortcuts", ", ".join(f"{name} {_short(value)}" for name, value in lane.shortcuts.items())
         if lane.negative_prompt:
             yield "negative", lane.negative_prompt
     yield "images", f"{found.images:,} in {count(found.shards, 'shard')}"
@@ -74,6 +76,13 @@ def _rows(report: "CheckReport") -> Iterator[tuple[str, str]]:
     for column, parameter in report.unused_parameters.items():
         use = f"--override {parameter}" + ("" if column == parameter else f" --column {parameter}={column}")
         yield "not used", f'column "{column}" looks like {parameter}; {use} would use it'
+
+
+def _short(value: Any) -> str:  # noqa: ANN401
+    """`deepcache, interval 3` of a cache; anything else as the job file has it."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join([str(value["kind"]), *(f"{name} {one}" for name, one in value.items() if name != "kind")])
 
 
 def _parameters(of: "LaneForecast | SizeGroup") -> str:

@@ -6,6 +6,9 @@ import pyarrow as pa
 import pytest
 
 from actors.errors import InputError
+from actors.models.facts import ModelFacts, describe_model
+from actors.models.folder import widest_tokenizer
+from actors.models.settings import ModelSettings
 from actors.tables.source import open_source
 from jobs.check_report import SizeGroup
 from jobs.checks import check_rows, refuse_bad
@@ -14,9 +17,16 @@ from jobs.spec import JobSpec
 from prompt_tables import HERE, compressed, parquet, problems_of
 
 
-def check(uri, mode="auto", models=("fake",), **options):
+def check(uri, mode="auto", models=("fake",), facts=(), **options):
     spec = JobSpec(prompts=uri, output="out", models=[{"model": model} for model in models], **options)
-    return check_rows(open_source(uri, HERE), spec, mode)
+    return check_rows(open_source(uri, HERE), spec, mode, facts=facts)
+
+
+def check_tokens(uri, model):
+    tokenizer, limit = widest_tokenizer(model)
+    size = {"width": 64, "height": 64, "size_multiple": 8}
+    facts = ModelFacts(model=str(model), **size, tokenizer=tokenizer, prompt_tokens=limit)
+    return check(uri, models=(str(model),), facts=(facts,))
 
 
 def test_a_good_table_has_nothing_said_of_it(tmp_path):
@@ -135,14 +145,24 @@ def test_prompts_over_the_token_limit_are_a_warning(tmp_path):
     )
     tokenizer.save_pretrained(folder)
     uri = parquet(tmp_path / "t.parquet", {"prompt": ["a cat", "x" * 75, "x" * 76, "x" * 212]})
-    (problem,) = check(uri, models=(str(tmp_path / "model"),)).problems
+    (problem,) = check_tokens(uri, tmp_path / "model").problems
     assert (problem.code, problem.count, problem.severity) == ("LM1005", 2, "warning")
     assert problem.where == f"{uri}:2"
     assert "(the longest has 214)" in problem.message
 
     tokenizer.model_max_length = 512
     tokenizer.save_pretrained(tmp_path / "model" / "tokenizer_2")  # as FLUX has it: what the first cuts off, this reads
-    assert check(uri, models=(str(tmp_path / "model"),)).problems == ()
+    assert check_tokens(uri, tmp_path / "model").problems == ()
+
+
+def test_a_model_that_is_known_by_name_counts_tokens_too(tmp_path):
+    uri = parquet(tmp_path / "t.parquet", {"prompt": ["a cat", "a green cat " * 80]})
+    facts = [describe_model(ModelSettings(model=model)) for model in ("demo", "demo-v")]
+    (problem,) = check(uri, models=("demo", "demo-v"), facts=facts).problems
+    assert (problem.code, problem.where, problem.count) == ("LM1005", f"{uri}:1", 1)
+    weighted = [{"model": "demo", "prompt_encoding": "weighted"}]
+    spec = JobSpec(prompts=uri, output="out", models=weighted)
+    assert check_rows(open_source(uri, HERE), spec, facts=facts).problems == ()
 
 
 def test_the_report_is_json(tmp_path):

@@ -2,11 +2,16 @@
 
 import pytest
 
+from actors import metadata
 from actors.errors import InputError, Problem, RunError
-from builders import MODEL, NO_FENCE, make_manifest, make_spec, make_table, replace_store
+from actors.records import Shard
+from actors.storage.opening import open_bucket
+from builders import MODEL, NO_FENCE, drive, make_manifest, make_spec, make_table, replace_store
+from jobs.lanes import default_threads
 from jobs.manifest import Manifest
 from jobs.order import RunOrder
-from jobs.promise import make_promise
+from jobs.promise import make_promise, withdraw
+from jobs.status import Status
 from memory_bucket import MemoryBucket
 
 HELD_TO = {
@@ -160,6 +165,59 @@ def test_a_lost_reply_to_the_promise_is_no_refusal(tmp_path):
     bucket.put = twice
 
     assert promise.keep(bucket, NO_FENCE) == Manifest.load(bucket)
+
+
+FP8 = {"model": "tiny", "compile": True, "shortcuts": {"quantization": "fp8"}}
+"""What a worker refuses, on a machine without a GPU."""
+
+
+def test_a_job_that_its_workers_refuse_binds_no_output(tmp_path):
+    leash = drive(make_spec(tmp_path, models=[FP8]))
+    assert [error.problems[0].code for error in leash.errors] == ["LM1225"]
+    bucket = open_bucket(str(tmp_path / "out"))
+    assert Manifest.load(bucket) is None
+    assert Status.load(bucket).state == "failed"
+    assert drive(make_spec(tmp_path, models=[MODEL], seed=5)).ends[-1][0] == 0
+    assert Manifest.load(bucket).spec.seed == 5
+
+
+def test_what_holds_a_commit_stays_bound(tmp_path):
+    bucket = MemoryBucket()
+    manifest = promise_of(tmp_path, bucket).keep(bucket, NO_FENCE)
+    bucket.put(metadata.key(Shard(0, 0, 0, 4)), b"")
+    withdraw(manifest, bucket, NO_FENCE)
+    assert Manifest.load(bucket) == manifest
+
+
+@pytest.mark.parametrize("fences", [1, 2])
+def test_who_has_lost_the_lease_takes_nothing_back(tmp_path, fences):
+    """Also where it was lost in the very moment: another driver may be at work by then."""
+    bucket = MemoryBucket()
+    manifest = promise_of(tmp_path, bucket).keep(bucket, NO_FENCE)
+    asked = []
+
+    def lost():
+        asked.append(1)
+        if len(asked) == fences:
+            raise RunError(Problem("LM1310", "lost"))
+
+    with pytest.raises(RunError):
+        withdraw(manifest, bucket, lost)
+    assert Manifest.load(bucket) == manifest
+
+
+@pytest.mark.parametrize(
+    ("processors", "workers", "threads"),
+    [(2, (1,), (2,)), (2, (2,), (1,)), (16, (2, 3), (3, 3)), (2, (5,), (1,)), (64, (2,), (8,))],
+)
+def test_workers_of_one_machine_share_its_processors(tmp_path, monkeypatch, processors, workers, threads):
+    monkeypatch.setattr("jobs.lanes.processors", lambda: processors)
+    models = [{"model": f"fake:seed={n}" if n else "fake", "workers": {"max": most}} for n, most in enumerate(workers)]
+    spec = make_spec(tmp_path, models=models, overrides=["model"] if len(models) > 1 else [])
+    assert default_threads(spec, alone=True) == threads
+    assert set(default_threads(spec, alone=False)) == {min(processors, 8)}
+    said = spec.model_copy(update={"models": tuple(one.model_copy(update={"threads": 7}) for one in spec.models)})
+    assert set(default_threads(said, alone=True)) == {7}
 
 
 @pytest.mark.parametrize("store", ["strong", "racy", "ignoring"])

@@ -185,6 +185,14 @@ def test_a_failed_row_says_why_it_has_no_image(waves):
     assert (status, leash.ends[-1][1]["without_image"]) == (0, 1)
 
 
+def test_what_no_retry_makes_is_not_sent_to_one(tmp_path):
+    spec = finished(tmp_path, ["a", ""])
+    _, leash = again(spec, "1")
+    (problem,) = leash.errors[0].problems
+    assert problem.code == "LM1822"
+    assert "the rows of the table are at fault" in problem.help
+
+
 def test_a_seed_that_was_the_second_is_used_as_it_is(tmp_path):
     spec = finished(tmp_path, ["blink"], model="fake:blink=blink")
     assert read_rows(spec)["000000000000-0000-00"]["seed_rejected"] is not None
