@@ -12,11 +12,11 @@ MOST_THREADS = 8
 """More threads than this make one image slower, not faster: its tensors are small."""
 
 
-def default_threads(spec: JobSpec, *, alone: bool) -> tuple[int, ...]:
+def default_threads(spec: JobSpec, shards: int, *, alone: bool) -> tuple[int, ...]:
     """CPU threads of each lane's workers: chosen once and kept in the manifest, since the bytes of a picture made on a
     CPU depend on them. `alone`: all workers are on this machine, and share its processors; two that have all of them
     at once took 4 times as long as one."""
-    share = processors() // most_workers(spec) if alone else processors()
+    share = processors() // max(min(most_workers(spec), shards), 1) if alone else processors()
     return tuple(settings.threads or min(max(share, 1), MOST_THREADS) for settings in spec.lanes)
 
 

@@ -1,4 +1,4 @@
-"""Manifest: what was promised. Written once, under the lease; every later run is held to it."""
+"""Manifest: what was promised. Written under the lease and never changed; every later run is held to it."""
 
 import hashlib
 import json

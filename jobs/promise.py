@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from actors import crash
-from actors.errors import InputError, PreconditionFailed, Problem, RunError
+from actors.errors import InputError, LightmillError, PreconditionFailed, Problem
 from actors.models.facts import ModelFacts, describe_model, locate_model
 from actors.models.revisions import Commits, look_up, pinned
 from actors.models.settings import ModelSettings
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 LIBRARIES = ("lightmill", "ray", "torch", "diffusers", "transformers", "pyarrow")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Promise:
     """What an output holds already, or what is about to be promised there."""
 
@@ -43,6 +43,8 @@ class Promise:
     cards: Cards = ()
     """Of what is about to be promised, as are the commits."""
     commits: Commits = field(default_factory=dict)
+    is_new: bool = False
+    """Whether this run has written it."""
 
     @property
     def kept(self) -> bool:
@@ -51,15 +53,15 @@ class Promise:
 
     def keep(self, bucket: Bucket, fence: Fence) -> Manifest:
         """The manifest of the output, written now if there was none. The caller holds the lease, which `fence` asks."""
-        manifest = self.manifest or Manifest.load(bucket)
+        manifest = Manifest.load(bucket)
         if manifest is not None:
             _hold_to(manifest, self.order, self.blocked, bucket)
             return manifest
-        assert self.source is not None
-        manifest = self._manifest(self._table(self.source, bucket))
+        manifest = self.manifest or self._new_manifest(bucket)  # what was there may have been taken back since
         crash.point("manifest.put")
         try:
             manifest.write(bucket, fence)
+            self.is_new = True
         except PreconditionFailed:  # our own, if its reply was lost; another's is the one that we are held to
             manifest = Manifest.load(bucket)
             assert manifest is not None
@@ -67,7 +69,9 @@ class Promise:
         crash.point("manifest.done")
         return manifest
 
-    def _manifest(self, table: PromptTable) -> Manifest:
+    def _new_manifest(self, bucket: Bucket) -> Manifest:
+        assert self.source is not None
+        table = self._table(self.source, bucket)
         spec = self.order.spec
         lane_rows = tuple(table.lane_rows(lane) for lane in range(len(spec.lanes)))
         plan = Plan(lane_rows, spec.rows_per_shard, spec.images_per_prompt, staged=bool(spec.stages))
@@ -78,7 +82,7 @@ class Promise:
             blocked=self.blocked,
             cards=tuple(self.cards),
             lane_rows=lane_rows,
-            threads=default_threads(spec, alone=self.order.address is None),
+            threads=default_threads(spec, plan.shards, alone=self.order.address is None),
             commits=dict(self.commits),
             rows=table.rows,
             images=plan.images,
@@ -133,14 +137,15 @@ def make_promise(bucket: Bucket, order: RunOrder, say: Say) -> Promise:
 
 def withdraw(manifest: Manifest, bucket: Bucket, fence: Fence) -> None:
     """Take back what this run has promised and cannot begin, or a job that is mended would be another one. Of an output
-    that holds a commit, it stays. Raises what `fence` does."""
+    that holds a commit, it stays. Raises what `fence` does, and `StorageError` where it may be taken back yet."""
     if next(list_committed(bucket), None):
         return
     fence()
     bucket.delete(KEY)
+    crash.point("manifest.withdrawn")
     try:
         fence()
-    except RunError:  # frozen right before: whoever has taken over is held to it
+    except LightmillError:  # frozen right before: whoever has taken over is held to it
         if Manifest.load(bucket) is None:
             manifest.write(bucket, lambda: None)
         raise

@@ -197,8 +197,14 @@ def _no_image(row: Row) -> Problem:
         "LM1822",
         f"{row['key']} has no image to compare with: it is {row['status']}, {row['error_code']}: {row['error']}",
         value=str(row["id"]),
-        help=IN_VAIN if is_lasting(row["error_code"] or "") else "`lightmill retry OUT` makes failed images again",
+        help=_help(row),
     )
+
+
+def _help(row: Row) -> str:
+    if row["status"] == "filtered":
+        return "nothing to do: the job leaves such images out"
+    return IN_VAIN if is_lasting(row["error_code"] or "") else "`lightmill retry OUT` makes failed images again"
 
 
 def _different(output: str, different: int, all_: int) -> Problem:

@@ -1,6 +1,5 @@
 """Run: one driver's way from the order to the exit status."""
 
-import contextlib
 import time
 import traceback
 from collections.abc import Mapping
@@ -93,7 +92,6 @@ class _Run:
             LogFile(self._bucket, "driver"),
             StopWatch(self._bucket, lease.token, self._leash),
         ):
-            is_new = not promise.kept and Manifest.load(self._bucket) is None
             manifest = promise.keep(self._bucket, lease.require)
             if self._order.purpose == "retry":
                 return self._retry(manifest, lease)
@@ -101,10 +99,20 @@ class _Run:
             try:
                 return self._make(manifest, lease, catalog, manifest.plan.images_of(catalog))
             except InputError:
-                if is_new and not lease.is_in_doubt:
-                    with contextlib.suppress(LightmillError):  # the refusal is what is to be heard of
-                        withdraw(manifest, self._bucket, lease.require)
+                if promise.is_new:
+                    self._withdraw(manifest, lease)
                 raise
+
+    def _withdraw(self, manifest: Manifest, lease: Lease) -> None:
+        """So that the mended job may be promised in its place. The refusal is what is to be heard of, not this."""
+        if lease.is_in_doubt:
+            return
+        try:
+            withdraw(manifest, self._bucket, lease.require)
+        except StorageError:
+            lease.is_in_doubt = True  # it may be deleted yet
+        except LightmillError as error:
+            self._leash.say(error.problems[0].message)
 
     def _retry(self, manifest: Manifest, lease: Lease) -> Words:
         failures = find_failures(self._bucket, self._order.only)

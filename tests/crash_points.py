@@ -35,5 +35,9 @@ CLEAN = {
     "clean.remove": (1, 2),  # about to remove a file
 }
 
+REFUSED = {
+    "manifest.withdrawn": ONCE,  # refused by its workers, nothing is promised any more
+}
+
 AGAIN = {"manifest.put", "lease.claimed", "index.put"}
 """Of those that a process passes once, the ones that the next process passes, too."""

@@ -111,7 +111,7 @@ def refuse_idle(settings: ModelSettings, task: Task, pipeline: str | None) -> No
     idle = [name for name, tasks in MOVED_BY.items() if getattr(settings, name) is not None and task not in tasks]
     if idle:
         message = f"{' and '.join(idle)} of {settings.model} would change nothing: it does {task}"
-        able = dict.fromkeys(other for name in idle for other in MOVED_BY[name] if other in _classes(pipeline))
+        able = [other for other in _classes(pipeline) if all(other in MOVED_BY[name] for name in idle)]
         others = f", or say `task:`, such as {' or '.join(able)}" if able else ""
         raise InputError(Problem("LM1210", message, help=f"leave it out{others}"))
 

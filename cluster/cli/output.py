@@ -44,5 +44,5 @@ def meet(output: str) -> Bucket:
 
 
 def nothing_here(output: str) -> Problem:
-    """No job has ever been run with this output."""
+    """No job is bound to this output."""
     return Problem("LM1316", "no job has been run here", where=output, help="name the output of a job")

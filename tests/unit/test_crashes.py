@@ -101,6 +101,19 @@ def test_a_clean_that_dies_removes_no_picture(runner, tmp_path, undisturbed, poi
     assert job.pictures() == undisturbed
 
 
+@pytest.mark.parametrize(("point", "occurrence"), cases(crash_points.REFUSED))
+def test_a_refused_run_that_dies_leaves_the_output_to_a_mended_job(runner, tmp_path, point, occurrence):
+    job = Job(tmp_path, model="tiny")
+    refused = job.task(point=point, occurrence=occurrence)
+    refused["spec"]["models"][0] |= {"compile": True, "shortcuts": {"quantization": "fp8"}}  # for which a GPU is needed
+
+    assert runner.do(refused) == [137]
+    job = Job(tmp_path)
+    assert runner.do(job.task()) == [0]
+
+    job.assert_sound()
+
+
 def test_the_list_of_points_is_the_code_s():
     code = {
         name
@@ -108,6 +121,7 @@ def test_the_list_of_points_is_the_code_s():
         for file in (ROOT / package).rglob("*.py")
         for name in re.findall(r'crash\.point\("([a-z.]+)"\)', file.read_text())
     }
-    listed = crash_points.RUN.keys() | crash_points.RETRY.keys() | crash_points.CLEAN.keys()
+    works = (crash_points.RUN, crash_points.RETRY, crash_points.CLEAN, crash_points.REFUSED)
+    listed = {point for points in works for point in points}
     assert code == listed
     assert len(listed) >= 14

@@ -3,10 +3,12 @@
 import pytest
 
 from actors import metadata
-from actors.errors import InputError, Problem, RunError
+from actors.errors import InputError, Problem, RunError, Stopped, StorageError
 from actors.records import Shard
+from actors.storage.folder import FolderBucket
 from actors.storage.opening import open_bucket
 from builders import MODEL, NO_FENCE, drive, make_manifest, make_spec, make_table, replace_store
+from jobs.claims import Claims
 from jobs.lanes import default_threads
 from jobs.manifest import Manifest
 from jobs.order import RunOrder
@@ -189,8 +191,36 @@ def test_what_holds_a_commit_stays_bound(tmp_path):
     assert Manifest.load(bucket) == manifest
 
 
+def test_who_saw_a_promise_that_was_taken_back_since_makes_it_again(tmp_path):
+    bucket, order = MemoryBucket(), RunOrder(spec=make_spec(tmp_path), check="none")
+    manifest = make_promise(bucket, order, lambda text: None).keep(bucket, NO_FENCE)
+    waiting = make_promise(bucket, order, lambda text: None)  # for the lease
+    withdraw(manifest, bucket, NO_FENCE)
+    assert Manifest.load(bucket) is None
+    assert waiting.keep(bucket, NO_FENCE) == manifest == Manifest.load(bucket)
+    assert waiting.is_new
+
+
+def test_a_promise_that_may_be_taken_back_yet_keeps_the_next_driver_out(tmp_path, monkeypatch):
+    """Until the lease has ended by itself: the store's answer is lost, and nobody knows what it did."""
+
+    delete = FolderBucket.delete
+
+    def lost(self, key):
+        if key == "manifest.json":
+            raise StorageError(Problem("LM1302", "no answer"))
+        delete(self, key)
+
+    monkeypatch.setattr(FolderBucket, "delete", lost)
+    leash = drive(make_spec(tmp_path, models=[FP8]))
+    assert [error.problems[0].code for error in leash.errors] == ["LM1225"]
+    (claim,) = Claims.read(open_bucket(str(tmp_path / "out"))).all
+    assert claim.state == "held"
+
+
+@pytest.mark.parametrize("error", [RunError, Stopped])
 @pytest.mark.parametrize("fences", [1, 2])
-def test_who_has_lost_the_lease_takes_nothing_back(tmp_path, fences):
+def test_who_has_lost_the_lease_takes_nothing_back(tmp_path, fences, error):
     """Also where it was lost in the very moment: another driver may be at work by then."""
     bucket = MemoryBucket()
     manifest = promise_of(tmp_path, bucket).keep(bucket, NO_FENCE)
@@ -199,25 +229,28 @@ def test_who_has_lost_the_lease_takes_nothing_back(tmp_path, fences):
     def lost():
         asked.append(1)
         if len(asked) == fences:
-            raise RunError(Problem("LM1310", "lost"))
+            raise error(Problem("LM1310", "lost"))
 
-    with pytest.raises(RunError):
+    with pytest.raises(error):
         withdraw(manifest, bucket, lost)
     assert Manifest.load(bucket) == manifest
 
 
+SHARDS = 6
+
+
 @pytest.mark.parametrize(
     ("processors", "workers", "threads"),
-    [(2, (1,), (2,)), (2, (2,), (1,)), (16, (2, 3), (3, 3)), (2, (5,), (1,)), (64, (2,), (8,))],
+    [(2, (1,), (2,)), (2, (2,), (1,)), (16, (2, 3), (3, 3)), (2, (5,), (1,)), (64, (2,), (8,)), (12, (100,), (2,))],
 )
 def test_workers_of_one_machine_share_its_processors(tmp_path, monkeypatch, processors, workers, threads):
     monkeypatch.setattr("jobs.lanes.processors", lambda: processors)
     models = [{"model": f"fake:seed={n}" if n else "fake", "workers": {"max": most}} for n, most in enumerate(workers)]
     spec = make_spec(tmp_path, models=models, overrides=["model"] if len(models) > 1 else [])
-    assert default_threads(spec, alone=True) == threads
-    assert set(default_threads(spec, alone=False)) == {min(processors, 8)}
+    assert default_threads(spec, SHARDS, alone=True) == threads
+    assert set(default_threads(spec, SHARDS, alone=False)) == {min(processors, 8)}
     said = spec.model_copy(update={"models": tuple(one.model_copy(update={"threads": 7}) for one in spec.models)})
-    assert set(default_threads(said, alone=True)) == {7}
+    assert set(default_threads(said, SHARDS, alone=True)) == {7}
 
 
 @pytest.mark.parametrize("store", ["strong", "racy", "ignoring"])

@@ -375,8 +375,10 @@ def test_a_model_does_not_do_every_task(folders, model, task):
 def test_settings_of_another_task_are_refused_instead_of_ignored():
     with pytest.raises(InputError, match="LM1210.*strength and noise_level of tiny would change nothing") as refusal:
         describe_model(ModelSettings(model="tiny", strength=0.5, noise_level=3))
-    (problem,) = refusal.value.problems
-    assert problem.help == "leave it out, or say `task:`, such as image-to-image or inpainting"  # all that it does
+    assert refusal.value.problems[0].help == "leave it out"  # no task of this model has both
+    with pytest.raises(InputError, match="LM1210") as refusal:
+        describe_model(ModelSettings(model="tiny", strength=0.5))
+    assert refusal.value.problems[0].help == "leave it out, or say `task:`, such as image-to-image or inpainting"
 
 
 @pytest.fixture(scope="module")
