@@ -99,12 +99,15 @@ def faults_of(what: str, found: Mapping[str, object], wanted: Mapping[str, objec
 
 @functools.lru_cache(maxsize=64)
 def undisturbed(file: Path) -> Mapping[str, str]:
-    """The SHA-256 of every image by its key, as a run makes them in this process in one go, without drills."""
+    """The SHA-256 of every image by its key, as a run makes them in this process in one go, without drills. On as many
+    threads, which depend on how many workers share the machine."""
     spec = load(file)
+    threads = Manifest.load(open_bucket(spec.output, spec.storage)).threads
     single = WorkerSettings(max=1)  # transformers cannot load two models at once in one process
     kind = "stages" if spec.stages else "models"
     calm_ones = tuple(
-        one.model_copy(update={"model": without_drills(one.model), "workers": single}) for one in getattr(spec, kind)
+        one.model_copy(update={"model": without_drills(one.model), "workers": single, "threads": number})
+        for one, number in zip(getattr(spec, kind), threads, strict=True)
     )
     with tempfile.TemporaryDirectory() as folder:
         calm = spec.model_copy(update={kind: calm_ones, "output": f"{folder}/out"})

@@ -125,7 +125,7 @@ def test_every_problem_at_once_with_the_lines_of_the_file(job):
             "limits.batch_timeout_seconds must be less than or equal to 86400",
         ),
         ("models: []", "models must have at least 1 item after validation, not 0"),
-        ("models: fake", "models must be a valid tuple"),
+        ("models: fake", "models must be a list"),
         ("encoding: {format: gif}", "encoding.format must be 'webp', 'png' or 'jpeg'"),
         ("columns: {prmpt: a}", "columns must be named by what they mean"),
     ],
