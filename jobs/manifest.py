@@ -104,7 +104,7 @@ class Manifest(Settings):
                         "LM1307",
                         f"{url} holds another job: {field} was {_short(before)}, is now {_short(after)}",
                         where=field,
-                        help="use a new output, or put the field back",
+                        help=f"use a new output, or put the {'table' if field.startswith('table.') else 'field'} back",
                     )
                     for field, before, after in differences
                 )
