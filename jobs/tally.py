@@ -47,8 +47,6 @@ class RowTally:
         self._counts: Counter[str] = Counter()
         self._first: dict[str, Problem] = {}
         self._longest = 0
-        self._cut: set[str] = set()
-        """Of one batch, the places of rows that a model cuts off: of two that do, the first is told."""
         self._sizes: Counter[tuple[int | None, int | None, int | None, float | None]] = Counter()
         self._other_sizes = 0
         self._ids = array("q")
@@ -58,10 +56,7 @@ class RowTally:
         """Count some rows."""
         for row in batch:
             self._add(row)
-        made = [row for row in batch if row.is_made]
-        self._cut.clear()
-        for counter in self._tokens:
-            self._count_tokens(counter, made)
+        self._count_tokens(batch)
 
     def repeated_ids(self) -> frozenset[int]:
         """Hashes that more than one id has: almost surely equal ids."""
@@ -125,14 +120,17 @@ class RowTally:
             where = f"{row.place}:{problem.where}" if problem.where else row.place
             self._first[problem.code] = replace(problem, where=where, value=clip(problem.value))
 
-    def _count_tokens(self, counter: TokenCounter, batch: Sequence[ReadRow]) -> None:
-        rows = [row for row in batch if row.model in (None, counter.model)]
-        rows = [row for row in rows if not counter.surely_fits(row.prompt.text)]
-        for row, tokens in zip(rows, counter.count([row.prompt.text for row in rows]), strict=True):
-            if tokens > counter.limit and row.place not in self._cut:
-                self._cut.add(row.place)
-                self._longest = max(self._longest, tokens)
-                self._note(row, _over_limit(row.prompt, counter.limit))
+    def _count_tokens(self, batch: Sequence[ReadRow]) -> None:
+        """A row is noted once, for the first of its models that cuts it off."""
+        noted: set[str] = set()
+        for counter in self._tokens:
+            rows = [row for row in batch if row.is_made and row.model in (None, counter.model)]
+            rows = [row for row in rows if row.place not in noted and not counter.surely_fits(row.prompt.text)]
+            for row, tokens in zip(rows, counter.count([row.prompt.text for row in rows]), strict=True):
+                if tokens > counter.limit:
+                    noted.add(row.place)
+                    self._longest = max(self._longest, tokens)
+                    self._note(row, _over_limit(row.prompt, counter.limit))
 
     def _summary(self, code: str) -> Problem:
         count, first = self._counts[code], self._first[code]

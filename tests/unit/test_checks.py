@@ -165,6 +165,14 @@ def test_a_model_that_is_known_by_name_counts_tokens_too(tmp_path):
     assert check_rows(open_source(uri, HERE), spec, facts=facts).problems == ()
 
 
+def test_a_row_is_held_to_the_model_that_it_names(tmp_path):
+    long = "a green cat " * 80
+    uri = parquet(tmp_path / "t.parquet", {"prompt": [long, long], "model": ["fake", "demo"]})
+    facts = [describe_model(ModelSettings(model="demo"))]
+    (problem,) = check(uri, models=("fake", "demo"), facts=facts, overrides=["model"]).problems
+    assert (problem.code, problem.where, problem.count) == ("LM1005", f"{uri}:1", 1)
+
+
 def test_the_report_is_json(tmp_path):
     report = check(parquet(tmp_path / "t.parquet", {"prompt": ["", "b"]}))
     data = json.loads(json.dumps(report.to_dict()))
